@@ -1,0 +1,174 @@
+"""Strict, frozen configuration: one YAML file, at most one parent, then dotted overrides.
+
+    config = load("configs/pretrain/demo.yaml", ["optimizer.lr.peak=1e-3"], PretrainConfig)
+
+A file may name a parent with `extends: other.yaml` (relative to itself) and then holds only what
+differs. Unknown keys are errors that name the nearest valid key. Each setting is declared once, in
+a `Strict` model beside its owner, with a docstring or comment that says what it does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from echojepa.errors import ConfigError
+
+_MAX_EXTENDS = 8
+
+
+class Strict(BaseModel):
+    """Base of every config model: frozen, no unknown keys, no silent type conversion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+Model = TypeVar("Model", bound=Strict)
+
+
+def changeable(default: Any = ..., **kwargs: Any) -> Any:
+    """A field that may differ when a run is resumed (it does not touch what is computed)."""
+    return Field(default, json_schema_extra={"changeable_at_resume": True}, **kwargs)
+
+
+def load(path: str | Path, overrides: Sequence[str], model: type[Model]) -> Model:
+    """Read `path`, apply its parents and `key=value` overrides, and validate into `model`.
+
+    Raises:
+        ConfigError: a file is missing or malformed, a key is unknown, or a value is invalid.
+    """
+    tree = _read_with_parents(Path(path))
+    for override in overrides:
+        tree = cast(DictConfig, OmegaConf.merge(tree, _parse_override(override)))
+    return validate(OmegaConf.to_container(tree, resolve=True), model, where=str(path))
+
+
+def validate(tree: Any, model: type[Model], where: str) -> Model:
+    """Validate a plain tree of dicts, lists and scalars into `model`, strictly."""
+    try:
+        return model.model_validate_json(json.dumps(tree), strict=True)
+    except ValidationError as error:
+        raise _explain(error, model, where) from None
+
+
+def to_tree(config: Strict) -> dict[str, Any]:
+    """The resolved config as plain JSON-able values; `validate(to_tree(c), type(c), "")` is `c`."""
+    return cast("dict[str, Any]", config.model_dump(mode="json"))
+
+
+def to_yaml(config: Strict) -> str:
+    """The resolved config as YAML text."""
+    return cast(str, yaml.safe_dump(to_tree(config), sort_keys=False))
+
+
+def fingerprint(config: Strict) -> str:
+    """A short hash of the resolved config (16 hexadecimal digits)."""
+    text = json.dumps(to_tree(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def binding_differences(old: dict[str, Any], new: Strict) -> list[str]:
+    """Dotted keys that differ between a saved tree and a config and may not change at resume."""
+    changed = []
+    for key, value, free in _leaves(new):
+        if not free and _lookup(old, key) != value:
+            changed.append(key)
+    return changed
+
+
+def _leaves(config: Strict, prefix: str = "") -> Iterator[tuple[str, Any, bool]]:
+    """Yields (dotted key, JSON value, changeable at resume) of every leaf setting."""
+    tree = to_tree(config)
+    for name, field in type(config).model_fields.items():
+        extra = field.json_schema_extra
+        free = isinstance(extra, dict) and bool(extra.get("changeable_at_resume"))
+        value = getattr(config, name)
+        if isinstance(value, Strict) and not free:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", tree[name], free
+
+
+def _lookup(tree: Any, dotted: str) -> Any:
+    for part in dotted.split("."):
+        if not isinstance(tree, dict) or part not in tree:
+            return None
+        tree = tree[part]
+    return tree
+
+
+def _read_with_parents(path: Path, depth: int = 0) -> DictConfig:
+    if depth > _MAX_EXTENDS:
+        raise ConfigError(
+            "`extends` goes round in a circle", "Remove one of the `extends:` lines.", str(path)
+        )
+    if not path.is_file():
+        raise ConfigError("no such config file", "Check the path.", str(path))
+    try:
+        tree = OmegaConf.load(path)
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
+        summary = " ".join(str(error).split())
+        raise ConfigError(f"not valid YAML: {summary}", "Mend the file.", str(path)) from None
+    if not isinstance(tree, DictConfig):
+        raise ConfigError("a config file holds `key: value` lines", "Mend the file.", str(path))
+    parent = tree.pop("extends", None)
+    if parent is None:
+        return tree
+    return cast(
+        DictConfig, OmegaConf.merge(_read_with_parents(path.parent / parent, depth + 1), tree)
+    )
+
+
+def _parse_override(override: str) -> DictConfig:
+    key, separator, _ = override.partition("=")
+    if not separator or not key:
+        raise ConfigError(
+            f"override {override!r} is not of the form key=value",
+            "Write for instance optimizer.lr.peak=1e-3.",
+            "command line",
+        )
+    return OmegaConf.from_dotlist([override])
+
+
+def _explain(error: ValidationError, model: type[Strict], where: str) -> ConfigError:
+    """Turn pydantic's first finding into one line that names key, value and remedy."""
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        valid = _valid_keys(model)
+        near = difflib.get_close_matches(key, valid, n=1, cutoff=0.4)
+        if not near:
+            leaf = {name.rsplit(".", 1)[-1]: name for name in valid}
+            near = [leaf[n] for n in difflib.get_close_matches(location[-1], leaf, 1, 0.5)]
+        hint = f"Did you mean {near[0]!r}?" if near else f"Valid: {', '.join(sorted(valid))}."
+        return ConfigError(f"unknown key {key!r}", hint, where)
+    if first["type"] == "missing":
+        return ConfigError(f"key {key!r} is missing", "Set it in the file or as key=value.", where)
+    reason = first["msg"].removeprefix("Value error, ")
+    shown = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
+    return ConfigError(f"{key or 'config'}{shown}: {reason}", "Change the value.", where)
+
+
+def _valid_keys(model: type[Strict], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for name, field in model.model_fields.items():
+        keys.append(f"{prefix}{name}")
+        for nested in _nested_models(field.annotation):
+            keys.extend(_valid_keys(nested, f"{prefix}{name}."))
+    return keys
+
+
+def _nested_models(annotation: Any) -> list[type[Strict]]:
+    if isinstance(annotation, type) and issubclass(annotation, Strict):
+        return [annotation]
+    return [m for arg in getattr(annotation, "__args__", ()) for m in _nested_models(arg)]

@@ -1,0 +1,79 @@
+"""Typed errors and the process exit codes they stand for.
+
+Two families exist. A `UserError` means that the person who started the command can mend it: the
+command line prints it as one line (what, where, remedy) and exits with 2. A `BrokenInvariantError`
+means that this software is wrong: it is never caught, and its traceback is wanted.
+"""
+
+from __future__ import annotations
+
+EXIT_DONE = 0
+EXIT_BUG = 1
+EXIT_USER = 2
+
+
+class UserError(Exception):
+    """Bad input. `what` names the thing, `where` the file or key, `remedy` what to do about it."""
+
+    def __init__(self, what: str, remedy: str, where: str | None = None) -> None:
+        super().__init__(what, remedy, where)
+        self.what = what
+        self.remedy = remedy
+        self.where = where
+
+    def __str__(self) -> str:
+        place = f" [{self.where}]" if self.where else ""
+        return f"{self.what}{place}. {self.remedy}"
+
+
+class ConfigError(UserError):
+    """A setting is unknown, missing, of the wrong type or contradicts another one."""
+
+
+class ManifestError(UserError):
+    """A manifest is missing, malformed, inconsistent, or not the one the run was started with."""
+
+
+class PhantomError(UserError):
+    """A phantom data set cannot be written as asked."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint or weight file is missing, damaged, or belongs to another architecture."""
+
+
+class StorageError(UserError):
+    """An output folder cannot be written or holds something else."""
+
+
+class ClusterError(UserError):
+    """The Ray cluster cannot give what the job asks for."""
+
+
+class BadDataError(UserError):
+    """More clips are unreadable than the config allows."""
+
+
+class AuditError(UserError):
+    """The recorded sample indices show a lost, doubled or swapped clip."""
+
+
+class ClipError(Exception):
+    """One clip cannot be used; becomes an error row, never a crash and never a substitute.
+
+    `stage` is "open", "decode" or "sample"; `kind` is a short stable name such as "truncated".
+    The message holds no path and no identifier of a patient, because it reaches logs and tables.
+    """
+
+    def __init__(self, stage: str, kind: str, message: str) -> None:
+        super().__init__(stage, kind, message)
+        self.stage = stage
+        self.kind = kind
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.kind}: {self.message}"
+
+
+class BrokenInvariantError(AssertionError):
+    """A promise of this software does not hold (for instance: a sample arrived out of order)."""

@@ -1,0 +1,119 @@
+"""Attention with 3-D rotary positions, and the pre-norm transformer block built on it.
+
+Shapes: B batch, N tokens, D width, E = D / heads.
+
+The rotary tables of a token set are computed once and shared by all layers and heads. The layout of
+frequencies is that of V-JEPA 2 (Assran et al. 2025), which differs from the usual one: the channels
+of a pair are neighbours (2i, 2i+1) while the frequencies are tiled ([f0 .. fn, f0 .. fn]), so the
+two channels of a pair turn by different angles. Weights trained with it need exactly that.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from timm.layers import Mlp
+from torch import nn
+from torch.nn import functional as F
+
+_BASE = 10_000.0
+
+
+class Grid(NamedTuple):
+    """Tokens of a clip along time, rows and columns. Token order is time, row, column."""
+
+    frames: int
+    rows: int
+    columns: int
+
+    @property
+    def num_cells(self) -> int:
+        """Tokens of one time step."""
+        return self.rows * self.columns
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the whole clip."""
+        return self.frames * self.num_cells
+
+
+class Rotary(NamedTuple):
+    """Cosines and sines of a token set, each [B or 1, 1, N, E]."""
+
+    cos: torch.Tensor
+    sin: torch.Tensor
+
+
+def rotary_table(tokens: torch.Tensor, grid: Grid, width: int, dtype: torch.dtype) -> Rotary:
+    """Tables for token indices.
+
+    Args:
+        tokens: indices into the grid, [B, N] (B may be 1).
+        grid: the clip's own grid; positions are plain indices, nothing is rescaled.
+        width: channels per head, E. Each axis turns 2 * (E // 3 // 2) of them, the rest none.
+        dtype: of the tables; angles are computed in float32.
+    """
+    per_axis = 2 * (width // 3 // 2)
+    half = torch.arange(per_axis // 2, device=tokens.device, dtype=torch.float32)
+    frequencies = _BASE ** (-half / (per_axis / 2))
+    cell = tokens % grid.num_cells
+    positions = (tokens // grid.num_cells, cell // grid.columns, cell % grid.columns)
+    angles = [(p.float()[..., None] * frequencies).repeat(1, 1, 2) for p in positions]
+    rest = torch.zeros(*tokens.shape, width - 3 * per_axis, device=tokens.device)
+    angle = torch.cat([*angles, rest], dim=-1)[:, None]  # [B, 1, N, E]
+    return Rotary(angle.cos().to(dtype), angle.sin().to(dtype))
+
+
+def rotate(x: torch.Tensor, table: Rotary) -> torch.Tensor:
+    """Turn queries or keys [B, heads, N, E] by their positions."""
+    pairs = x.unflatten(-1, (-1, 2))
+    turned = torch.stack((-pairs[..., 1], pairs[..., 0]), dim=-1).flatten(-2)
+    return x * table.cos + turned * table.sin
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over [B, N, D]."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        table = Rotary(cos, sin)
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(rotate(q, table), rotate(k, table), v)
+        return self.proj(y.transpose(1, 2).flatten(-2))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block over [B, N, D]."""
+
+    def __init__(self, width: int, num_heads: int, hidden: int) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=1e-6)
+        self.attn = Attention(width, num_heads)
+        self.norm2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = Mlp(width, hidden_features=hidden)
+
+    def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        x = x + self.attn(self.norm1(x), cos, sin)
+        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+
+
+def initialise(module: nn.Module, blocks: nn.ModuleList) -> None:
+    """V-JEPA 2's start: truncated normal of deviation 0.02, residual outputs shrunk by depth.
+
+    Runs on whole parameters, before ZeRO partitions them.
+    """
+    for child in module.modules():
+        if isinstance(child, nn.Linear):
+            nn.init.trunc_normal_(child.weight, std=0.02)
+            nn.init.zeros_(child.bias)
+    for index, block in enumerate(blocks, start=1):
+        assert isinstance(block, Block)
+        with torch.no_grad():
+            block.attn.proj.weight.div_((2.0 * index) ** 0.5)
+            block.mlp.fc2.weight.div_((2.0 * index) ** 0.5)

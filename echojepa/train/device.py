@@ -1,0 +1,64 @@
+"""Every choice that depends on the device, in one place. Chosen by what is there, never by a flag.
+
+Must be imported before DeepSpeed, which picks its accelerator from the environment when imported.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+
+import torch
+
+_PEAK_BFLOAT16_FLOPS = {
+    "A100": 312e12,
+    "H100": 989e12,
+    "H200": 989e12,
+    "B200": 2250e12,
+    "L40S": 362e12,
+    "L4": 121e12,
+    "A10G": 70e12,
+    "V100": 125e12,
+}
+"""Dense bfloat16 (V100: float16) peaks from NVIDIA's data sheets."""
+
+
+def training_device() -> torch.device:
+    """This process's CUDA device if there is one, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
+def collective_backend() -> str:
+    """Backend of the process group: gloo always carries host tensors, NCCL the device's."""
+    return "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+
+
+def prepare_process(num_threads: int | None = None) -> torch.device:
+    """Set what must be set once per training process; returns its device.
+
+    float32 matrix products on CUDA use TF32, which is off by default and eight times slower.
+    """
+    if num_threads:
+        torch.set_num_threads(num_threads)
+    torch.set_float32_matmul_precision("high")
+    if not torch.cuda.is_available():
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    return training_device()
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """Peak FLOP/s of the device in bfloat16, or None where it is not known."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    matches = [flops for part, flops in _PEAK_BFLOAT16_FLOPS.items() if part in name]
+    return matches[0] if matches else None
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Peak memory of this process: on the device, or resident on the host for a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,194 @@
+"""What the loop needs of a training engine, and the plain single-process one.
+
+An engine owns the parameters, the optimiser and the EMA target. Two exist: `PlainEngine` here, the
+textbook loop that tests compare against, and `ZeroEngine` in `zero_engine.py`, the real one. Both
+speak of model state as named float32 shards, so that checkpoints know neither.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from echojepa.config import Strict, changeable
+from echojepa.objectives.jepa import TARGET_PREFIX, target_twin
+from echojepa.objectives.target import ema_update
+from echojepa.train.schedules import Schedule
+
+
+class OptimizerConfig(Strict):
+    """AdamW (Loshchilov and Hutter 2019) and the schedules that drive a run."""
+
+    lr: Schedule
+    """Learning rate."""
+    weight_decay: Schedule = Schedule(peak=0.04)
+    """Decoupled weight decay; biases, norms and other one-dimensional parameters have none."""
+    momentum: Schedule = Schedule(peak=0.99925)
+    """Momentum of the EMA target."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
+    eps: float = Field(1e-8, gt=0)
+    max_gradient_norm: float | None = Field(None, gt=0)
+    """Clip the global gradient norm; null never clips."""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """Of weights and activations in the forward pass; master weights are float32 always."""
+    max_micro_batch: int = changeable(gt=0)
+    """Most clips per worker and forward pass; more are accumulated."""
+
+
+class Shard(NamedTuple):
+    """The part [start, start + len(data)) of a flattened tensor that this rank holds."""
+
+    data: torch.Tensor
+    """1-D float32."""
+    start: int
+    shape: tuple[int, ...]
+    """Of the whole tensor."""
+
+
+Shards = dict[str, Shard]
+"""Keys are "weight/<p>", "exp_avg/<p>", "exp_avg_sq/<p>"; <p> names a parameter of the module.
+
+Target parameters have a weight only: the float32 average itself.
+"""
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What became of an optimiser step."""
+
+    applied: bool
+    """False if a gradient was not finite: nothing has changed then."""
+    gradient_norm: float
+    """Global 2-norm before clipping."""
+
+
+class Engine(Protocol):
+    """Forward, backward, step, average, save, load."""
+
+    device: torch.device
+
+    def forward(self, *batch: object) -> tuple[torch.Tensor, ...]:
+        """The module's output for one micro-batch."""
+
+    def backward(self, loss: torch.Tensor, *, last: bool) -> None:
+        """Accumulate the gradient of this rank's part of the loss; `last` closes the step.
+
+        Gradients are summed over micro-batches and ranks.
+        """
+
+    def step(self, lr: float, weight_decay: float) -> StepResult:
+        """Apply the accumulated gradient, or drop it if any rank's share is not finite."""
+
+    def update_target(self, momentum: float) -> None:
+        """Move the target towards the online weights; see `objectives.target`."""
+
+    def shards(self) -> Shards:
+        """All state of this rank, as views or copies in float32."""
+
+    def load_shards(self, shards: Shards, num_steps: int) -> None:
+        """Set all state that `shards` names, and Adam's own count of applied steps."""
+
+
+def decay_groups(module: nn.Module) -> list[dict[str, object]]:
+    """Trainable parameters in two AdamW groups: with and without weight decay.
+
+    Must see whole parameters: once ZeRO has partitioned them, all are one-dimensional.
+    """
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in trainable if p.ndim > 1], "name": "decay"},
+        {"params": [p for p in trainable if p.ndim <= 1], "name": "no_decay"},
+    ]
+
+
+def new_adamw(module: nn.Module, config: OptimizerConfig, device: torch.device) -> torch.optim.AdamW:
+    """The optimiser both engines use; rates are set before every step."""
+    return torch.optim.AdamW(
+        decay_groups(module),
+        lr=config.lr.peak,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        weight_decay=0.0,
+        fused=device.type == "cuda",
+    )
+
+
+def set_rates(optimizer: torch.optim.Optimizer, lr: float, weight_decay: float) -> None:
+    """Give every parameter group the rates of the coming step."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+        group["weight_decay"] = weight_decay if group["name"] == "decay" else 0.0
+
+
+def fresh_adam_state(flat: torch.Tensor, *, step: float, fused: bool) -> dict[str, torch.Tensor]:
+    """AdamW's state before its first step, which torch would create lazily."""
+    where = flat.device if fused else torch.device("cpu")
+    return {
+        "step": torch.tensor(step, dtype=torch.float32, device=where),
+        "exp_avg": torch.zeros_like(flat),
+        "exp_avg_sq": torch.zeros_like(flat),
+    }
+
+
+class PlainEngine:
+    """One process, whole parameters, float32. The reference for `ZeroEngine`."""
+
+    def __init__(self, module: nn.Module, config: OptimizerConfig) -> None:
+        self.device = torch.device("cpu")
+        self.module = module
+        self._config = config
+        self._optimizer = new_adamw(module, config, self.device)
+        for group in self._optimizer.param_groups:
+            for parameter in group["params"]:
+                state = fresh_adam_state(parameter.detach(), step=0.0, fused=False)
+                self._optimizer.state[parameter] = state
+
+    def forward(self, *batch: object) -> tuple[torch.Tensor, ...]:
+        output: tuple[torch.Tensor, ...] = self.module(*batch)
+        return output
+
+    def backward(self, loss: torch.Tensor, *, last: bool) -> None:
+        del last  # gradients simply add up until the step
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def step(self, lr: float, weight_decay: float) -> StepResult:
+        parameters = [p for p in self.module.parameters() if p.requires_grad]
+        limit = self._config.max_gradient_norm or math.inf
+        norm = float(nn.utils.clip_grad_norm_(parameters, limit))
+        applied = math.isfinite(norm)
+        if applied:
+            set_rates(self._optimizer, lr, weight_decay)
+            self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return StepResult(applied, norm)
+
+    def update_target(self, momentum: float) -> None:
+        parameters = dict(self.module.named_parameters())
+        targets = [name for name in parameters if name.startswith(TARGET_PREFIX)]
+        ema_update(
+            ((parameters[n].detach(), parameters[target_twin(n)].detach()) for n in targets),
+            momentum,
+        )
+
+    def shards(self) -> Shards:
+        return {key: Shard(tensor.reshape(-1), 0, tuple(tensor.shape)) for key, tensor in self._all()}
+
+    def load_shards(self, shards: Shards, num_steps: int) -> None:
+        for key, tensor in self._all():
+            if key in shards:
+                tensor.copy_(shards[key].data.reshape(tensor.shape))
+        for state in self._optimizer.state.values():
+            state["step"].fill_(num_steps)
+
+    def _all(self) -> Iterator[tuple[str, torch.Tensor]]:
+        for name, parameter in self.module.named_parameters():
+            yield f"weight/{name}", parameter.detach()
+            for moment in ("exp_avg", "exp_avg_sq") if parameter.requires_grad else ():
+                yield f"{moment}/{name}", self._optimizer.state[parameter][moment]

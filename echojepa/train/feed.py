@@ -1,0 +1,152 @@
+"""The training side of the stream: checked micro-batches per step, fetched ahead of need."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from echojepa.data.manifest import ClipTable
+from echojepa.data.stream import (
+    PADDING,
+    Columns,
+    Segment,
+    StreamShape,
+    check_block,
+    segment_after,
+)
+from echojepa.errors import BrokenInvariantError
+
+SegmentOpener = Callable[[Segment], Iterator[Columns]]
+_STEPS_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """One forward pass of one worker."""
+
+    samples: NDArray[np.int64]
+    """Global sample indices, [B]; PADDING in padded rows."""
+    clip_ids: list[str]
+    weights: torch.Tensor
+    """1 for a clip, 0 for padding and for clips that could not be read, [B] float32."""
+    pixels: torch.Tensor
+    """uint8, [B, T, H, W, 3], on the host (pinned if there is a CUDA device)."""
+    problems: list[str]
+    """stage|kind|message of clips that could not be read, "" of the others."""
+    num_held_frames: int
+    """Frames that repeat the last one of a video that was too short."""
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """Everything one worker trains on in one optimiser step."""
+
+    step: int
+    micro_batches: list[MicroBatch]
+    wait_seconds: float
+    """How long the loop stood still for these data."""
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of this worker's weights."""
+        return float(sum(m.weights.sum() for m in self.micro_batches))
+
+
+@dataclass
+class Feed:
+    """Iterates over the steps [start, stop), opening one segment of the stream after the other.
+
+    `open_segment` is called on every rank at the same step: the next segment opens half-way through
+    the current one, so that its decoders are warm when it begins.
+    """
+
+    open_segment: SegmentOpener
+    shape: StreamShape
+    rank: int
+    clips: ClipTable
+    seed: int
+    start: int
+    stop: int
+    segment_steps: int | None = None
+    _next: _Segment | None = field(default=None, init=False)
+
+    def __iter__(self) -> Iterator[StepBatch]:
+        current = self._open(self.start)
+        for step in range(self.start, self.stop):
+            if step == current.segment.stop:
+                assert self._next is not None, "the next segment opens before this one ends"
+                current, self._next = self._next, None
+            middle = (current.segment.start + current.segment.stop) // 2
+            if step == middle and current.segment.stop < self.stop:
+                self._next = self._open(current.segment.stop)
+            began = time.perf_counter()
+            blocks = [current.take() for _ in self.shape.rank_blocks(self.rank)]
+            for number, block in zip(self.shape.rank_blocks(self.rank), blocks, strict=True):
+                check_block(block, self.shape.block_samples(step, number), self.clips, self.seed)
+            yield StepBatch(step, self._micro_batches(blocks), time.perf_counter() - began)
+            if step + 1 == current.segment.stop:
+                current.finish()
+
+    def _open(self, start: int) -> _Segment:
+        segment = segment_after(start, self.stop, self.shape, self.segment_steps)
+        ahead = _STEPS_AHEAD * len(self.shape.rank_blocks(self.rank))
+        return _Segment(segment, self.open_segment(segment), ahead)
+
+    def _micro_batches(self, blocks: list[Columns]) -> list[MicroBatch]:
+        per_micro = self.shape.micro_batch // self.shape.block_rows
+        groups = [blocks[i : i + per_micro] for i in range(0, len(blocks), per_micro)]
+        return [_join(group) for group in groups]
+
+
+class _Segment:
+    """An open segment whose blocks are fetched by a thread, a bounded number ahead."""
+
+    def __init__(self, segment: Segment, blocks: Iterator[Columns], ahead: int) -> None:
+        self.segment = segment
+        self._blocks = blocks
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="feed")
+        self._pending: deque[Future[Columns | None]] = deque(
+            self._thread.submit(next, blocks, None) for _ in range(ahead)
+        )
+
+    def take(self) -> Columns:
+        """The next block; errors of the fetching thread are raised here."""
+        self._pending.append(self._thread.submit(next, self._blocks, None))
+        block = self._pending.popleft().result()
+        if block is None:
+            raise BrokenInvariantError(f"the stream of {self.segment} ended early")
+        return block
+
+    def finish(self) -> None:
+        """Make sure that nothing is left over."""
+        left = [future.result() for future in self._pending]
+        self._thread.shutdown(wait=False)
+        if any(block is not None for block in left):
+            raise BrokenInvariantError(f"the stream of {self.segment} holds more than planned")
+
+
+def _join(blocks: list[Columns]) -> MicroBatch:
+    """Blocks of one micro-batch, copied once into one tensor."""
+    samples = np.concatenate([b["s"] for b in blocks])
+    first = blocks[0]["clip"]
+    pixels = torch.empty(
+        (len(samples), *first.shape[1:]), dtype=torch.uint8, pin_memory=torch.cuda.is_available()
+    )
+    np.concatenate([b["clip"] for b in blocks], out=pixels.numpy())
+    real = samples != PADDING
+    held = np.concatenate([b["held_frames"] for b in blocks])
+    return MicroBatch(
+        samples=samples,
+        clip_ids=[str(i) for b in blocks for i in b["clip_id"]],
+        weights=torch.from_numpy(np.concatenate([b["weight"] for b in blocks])),
+        pixels=pixels,
+        problems=[str(p) for b in blocks for p in b["problem"]],
+        num_held_frames=int(held[real].sum()),
+    )
