@@ -62,12 +62,12 @@ def validate(tree: Any, model: type[Model], where: str) -> Model:
 
 def to_tree(config: Strict) -> dict[str, Any]:
     """The resolved config as plain JSON-able values; `validate(to_tree(c), type(c), "")` is `c`."""
-    return cast("dict[str, Any]", config.model_dump(mode="json"))
+    return config.model_dump(mode="json")
 
 
 def to_yaml(config: Strict) -> str:
     """The resolved config as YAML text."""
-    return cast(str, yaml.safe_dump(to_tree(config), sort_keys=False))
+    return yaml.safe_dump(to_tree(config), sort_keys=False)
 
 
 def fingerprint(config: Strict) -> str:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from echojepa.data.sampling import Box
 
+
 def crop_resize(frames: NDArray[np.uint8], box: Box, size: int) -> NDArray[np.uint8]:
     """One resized crop, straight to the target size in uint8.
 

@@ -133,7 +133,9 @@ def _decode(container: Any, stream: Any, wanted: set[int], start: int) -> dict[i
         for frame in packet.decode():
             at = frame.pts if frame.pts is not None else frame.dts
             if at in wanted:
-                found[at] = to_rgb.reformat(frame, format="rgb24").to_ndarray()
+                found[at] = np.asarray(
+                    to_rgb.reformat(frame, format="rgb24").to_ndarray(), np.uint8
+                )
             if at is not None and at >= last:
                 return found
     return found

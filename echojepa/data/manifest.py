@@ -264,11 +264,14 @@ def filter_rows(table: pa.Table, where: ClipFilter, place: str) -> pa.Table:
     return kept
 
 
-def _convert(table: pa.Table, base: Path, target: Path) -> None:
+def with_absolute_uris(table: pa.Table, base: Path) -> pa.Table:
+    """Local paths in `uri`, relative to the manifest's folder `base`, made absolute."""
     uris = [u if "://" in u else str(base / u) for u in table["uri"].to_pylist()]
-    columns = table.select(list(STREAM_COLUMNS))
-    columns = columns.set_column(columns.column_names.index("uri"), "uri", pa.array(uris))
-    columns = columns.combine_chunks()
+    return table.set_column(table.column_names.index("uri"), "uri", pa.array(uris, pa.string()))
+
+
+def _convert(table: pa.Table, base: Path, target: Path) -> None:
+    columns = with_absolute_uris(table, base).select(list(STREAM_COLUMNS)).combine_chunks()
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}")
     with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, columns.schema) as writer:

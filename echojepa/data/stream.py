@@ -1,9 +1,11 @@
 """What flows: which sample sits in which block, how a block is decoded, and how it is checked.
 
 Optimiser step t trains on the samples [t G, (t+1) G), G being the global batch, whatever the number
-of workers. A step is cut into slots (G samples plus padding so that every worker gets the same
-number); a micro-batch is a run of consecutive slots, and travels as blocks of `block_rows` clips.
-Block k of the stream goes to rank k mod n. Nothing in this file knows Ray: `data.pipeline` runs `BlockDecoder` in Ray Data actors, tests run it inline.
+of workers (counted from `origin` in a run that was forked from another). A step is cut into slots:
+G samples, plus padding so that every worker gets the same number. A micro-batch is a run of
+consecutive slots and travels as blocks of `block_rows` clips; block k of the stream goes to rank
+k mod n. Nothing in this file knows Ray: `data.pipeline` runs `BlockDecoder` in Ray Data actors,
+`LocalWorker` runs it inline.
 """
 
 from __future__ import annotations
@@ -66,6 +68,8 @@ class StreamShape:
     """Forward passes per optimiser step."""
     block_rows: int
     """Clips per block; divides `micro_batch`."""
+    origin: int = 0
+    """Global sample index at which step 0 begins; above 0 in a run forked from another."""
 
     @property
     def blocks_per_step(self) -> int:
@@ -82,21 +86,24 @@ class StreamShape:
         part, rank = divmod(within, self.world_size)
         first = (pass_ * self.world_size + rank) * self.micro_batch + part * self.block_rows
         slots = np.arange(first, first + self.block_rows, dtype=np.int64)
-        return np.where(slots < self.global_batch, step * self.global_batch + slots, PADDING)
+        first_sample = self.origin + step * self.global_batch
+        return np.where(slots < self.global_batch, first_sample + slots, PADDING)
 
     def rank_blocks(self, rank: int) -> range:
         """Blocks of every step that rank `rank` receives, in order."""
         return range(rank, self.blocks_per_step, self.world_size)
 
 
-def stream_shape(global_batch: int, max_micro: int, world_size: int, clip: ClipConfig) -> StreamShape:
+def stream_shape(
+    global_batch: int, max_micro: int, world_size: int, clip: ClipConfig, origin: int = 0
+) -> StreamShape:
     """Cut a global batch: as few forward passes as `max_micro` allows, blocks below 64 MiB."""
     per_rank = -(-global_batch // world_size)
     accumulation = -(-per_rank // max_micro)
     micro = -(-per_rank // accumulation)
     fitting = max(1, MAX_BLOCK_BYTES // clip.num_bytes)
     rows = max(d for d in range(1, micro + 1) if micro % d == 0 and d <= fitting)
-    return StreamShape(global_batch, world_size, micro, accumulation, rows)
+    return StreamShape(global_batch, world_size, micro, accumulation, rows, origin)
 
 
 @dataclass(frozen=True)
@@ -167,7 +174,9 @@ class BlockDecoder:
             self._journal.end()
         if frames.shape[1:3] != (row["height"], row["width"]):
             found = f"{frames.shape[1]}x{frames.shape[2]}"
-            raise ClipError("decode", "size_mismatch", f"{found}, not {row['height']}x{row['width']}")
+            raise ClipError(
+                "decode", "size_mismatch", f"{found}, not {row['height']}x{row['width']}"
+            )
         pixels = crop_resize(frames, box, self._data.clip.size)
         return pixels, window.held_frames, window.max_time_error_seconds
 

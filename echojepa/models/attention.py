@@ -85,7 +85,7 @@ class Attention(nn.Module):
         table = Rotary(cos, sin)
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(rotate(q, table), rotate(k, table), v)
-        return self.proj(y.transpose(1, 2).flatten(-2))  # type: ignore[no-any-return]
+        return self.proj(y.transpose(1, 2).flatten(-2))
 
 
 class Block(nn.Module):
@@ -100,7 +100,7 @@ class Block(nn.Module):
 
     def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         x = x + self.attn(self.norm1(x), cos, sin)
-        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+        return x + self.mlp(self.norm2(x))
 
 
 def initialise(module: nn.Module, blocks: nn.ModuleList) -> None:

@@ -17,7 +17,7 @@ from echojepa.models.attention import Block, Grid, initialise, rotary_table
 
 
 class EncoderConfig(Strict):
-    """Size of a video ViT, in numbers. ViT-L is 1024 / 24 / 16 / 4, ViT-g 1408 / 40 / 22 / 48/11."""
+    """Size of a video ViT, in numbers: ViT-L is 1024, 24, 16, 4; ViT-g 1408, 40, 22, 48/11."""
 
     width: int = Field(gt=0)
     """Channels per token (D)."""
@@ -76,7 +76,7 @@ class PatchEmbed(nn.Module):
         self.proj = PatchProjection(config)
 
     def forward(self, tubelets: torch.Tensor) -> torch.Tensor:
-        return self.proj(tubelets)  # type: ignore[no-any-return]
+        return self.proj(tubelets)
 
 
 class VideoEncoder(nn.Module):
@@ -121,7 +121,7 @@ class VideoEncoder(nn.Module):
         x = self.patch_embed(tubelets)
         table = rotary_table(tokens, grid, self.config.width // self.config.num_heads, x.dtype)
         x = run_blocks(self.blocks, x, table.cos, table.sin, self.activation_checkpointing)
-        return self.norm(x)  # type: ignore[no-any-return]
+        return self.norm(x)
 
 
 def gather_tokens(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

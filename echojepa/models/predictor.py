@@ -29,7 +29,9 @@ class PredictorConfig(Strict):
     @model_validator(mode="after")
     def _divisible(self) -> PredictorConfig:
         if self.width % self.num_heads or (self.width // self.num_heads) % 2:
-            raise ValueError(f"width {self.width} over {self.num_heads} heads is not whole and even")
+            raise ValueError(
+                f"width {self.width} over {self.num_heads} heads is not whole and even"
+            )
         return self
 
 
@@ -79,4 +81,4 @@ class Predictor(nn.Module):
         recompute = self.activation_checkpointing
         x = run_blocks(self.predictor_blocks, x, table.cos, table.sin, recompute)
         x = self.predictor_norm(x[:, keep.shape[1] :])
-        return self.predictor_proj(x)  # type: ignore[no-any-return]
+        return self.predictor_proj(x)

@@ -76,7 +76,8 @@ class Jepa(nn.Module):
 
         Args:
             pixels: uint8 clips, [B, T, H, W, 3].
-            contexts: visible token indices per generator, G times [B, K_g].
+            contexts: visible token indices per generator, G times [B, K_g]; none gives target
+                features only.
             hiddens: hidden token indices per generator, G times [B, M_g].
         """
         clip = normalise(pixels, self._dtype)
@@ -92,7 +93,8 @@ class Jepa(nn.Module):
             if self.objective.loss_exponent != 1.0:
                 error = error**self.objective.loss_exponent / self.objective.loss_exponent
             losses.append(error.mean(dim=(1, 2)))
-        return JepaOutput(torch.stack(losses), features)
+        together = torch.stack(losses) if losses else features.new_zeros(0, len(features))
+        return JepaOutput(together, features)
 
 
 ONLINE_PREFIXES = ("encoder.", "predictor.")

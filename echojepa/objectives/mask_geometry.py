@@ -1,7 +1,7 @@
 """Block masks on a grid, vectorised over samples: drawing them, and making their counts equal.
 
-Pure functions of uniform numbers. Shapes: B samples, R x C grid, Q = R C cells; a mask is True where
-hidden.
+Pure functions of uniform numbers. Shapes: B samples, R x C grid, Q = R C cells; masks are True
+where hidden.
 """
 
 from __future__ import annotations
@@ -52,12 +52,16 @@ def draw(blocks: Blocks, grid: Grid, uniforms: Floats) -> Draw:
     height = np.clip(np.rint(np.sqrt(area * aspect)), 1, grid.rows)  # [B, 1]
     width = np.clip(np.rint(np.sqrt(area / aspect)), 1, grid.columns)
     top = np.floor(uniforms[:, 1 : 1 + blocks.number] * (grid.rows - height + 1))
-    left = np.floor(uniforms[:, 1 + blocks.number : 1 + 2 * blocks.number] * (grid.columns - width + 1))
+    left = np.floor(
+        uniforms[:, 1 + blocks.number : 1 + 2 * blocks.number] * (grid.columns - width + 1)
+    )
     in_rows = _between(np.arange(grid.rows), top, height)  # [B, blocks, R]
     in_columns = _between(np.arange(grid.columns), left, width)  # [B, blocks, C]
     each = in_rows[:, :, :, None] & in_columns[:, :, None, :]
     others = each[:, :-1].any(axis=1)
-    return Draw(each.any(axis=1), each[:, -1] & ~others, uniforms[:, 1 + 2 * blocks.number :])
+    return Draw(
+        np.asarray(each.any(axis=1)), each[:, -1] & ~others, uniforms[:, 1 + 2 * blocks.number :]
+    )
 
 
 def adjust(drawn: Draw, num_hidden: int, tilt: Floats) -> Masks:

@@ -134,7 +134,7 @@ class MaskSampler:
         number = num_uniforms(self._blocks[index], self.grid)
         streams = samples * len(self._blocks) + index
         raw = np.stack([SampleRng(self.seed, Domain.MASK, int(s)).raw(number) for s in streams])
-        return (raw >> np.uint64(11)) * 2.0**-53
+        return np.asarray((raw >> np.uint64(11)) * 2.0**-53, np.float64)
 
     def _tokens(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Indices of the tokens of all time steps in the cells that are True."""

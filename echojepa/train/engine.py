@@ -86,6 +86,9 @@ class Engine(Protocol):
     def step(self, lr: float, weight_decay: float) -> StepResult:
         """Apply the accumulated gradient, or drop it if any rank's share is not finite."""
 
+    def discard(self) -> None:
+        """Forget the accumulated gradient."""
+
     def update_target(self, momentum: float) -> None:
         """Move the target towards the online weights; see `objectives.target`."""
 
@@ -108,7 +111,9 @@ def decay_groups(module: nn.Module) -> list[dict[str, object]]:
     ]
 
 
-def new_adamw(module: nn.Module, config: OptimizerConfig, device: torch.device) -> torch.optim.AdamW:
+def new_adamw(
+    module: nn.Module, config: OptimizerConfig, device: torch.device
+) -> torch.optim.AdamW:
     """The optimiser both engines use; rates are set before every step."""
     return torch.optim.AdamW(
         decay_groups(module),
@@ -156,7 +161,7 @@ class PlainEngine:
 
     def backward(self, loss: torch.Tensor, *, last: bool) -> None:
         del last  # gradients simply add up until the step
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
 
     def step(self, lr: float, weight_decay: float) -> StepResult:
         parameters = [p for p in self.module.parameters() if p.requires_grad]
@@ -166,8 +171,11 @@ class PlainEngine:
         if applied:
             set_rates(self._optimizer, lr, weight_decay)
             self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        self.discard()
         return StepResult(applied, norm)
+
+    def discard(self) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
 
     def update_target(self, momentum: float) -> None:
         parameters = dict(self.module.named_parameters())
@@ -178,7 +186,9 @@ class PlainEngine:
         )
 
     def shards(self) -> Shards:
-        return {key: Shard(tensor.reshape(-1), 0, tuple(tensor.shape)) for key, tensor in self._all()}
+        return {
+            key: Shard(tensor.reshape(-1), 0, tuple(tensor.shape)) for key, tensor in self._all()
+        }
 
     def load_shards(self, shards: Shards, num_steps: int) -> None:
         for key, tensor in self._all():

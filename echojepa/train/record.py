@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,20 @@ from echojepa.data.sampling import rows_of
 from echojepa.data.stream import PADDING
 from echojepa.errors import AuditError
 from echojepa.train.feed import StepBatch
+
+
+class RecordLine(TypedDict):
+    """What a rank notes of a step."""
+
+    step: int
+    samples: list[list[int]]
+    """Global sample indices received, as half-open runs in the order of arrival."""
+    clips: str
+    """Digest of the clip ids that came with them."""
+    unread: list[int]
+    """Samples whose clip could not be read (weight 0)."""
+    applied: bool
+    """False for a dropped step."""
 
 
 def as_runs(samples: Iterable[int]) -> list[list[int]]:
@@ -62,11 +77,11 @@ class SampleRecord:
 
     def append(self, batch: StepBatch, *, applied: bool) -> None:
         """Note a finished step."""
-        line = describe(batch.step, *_received(batch), applied=applied)
-        self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
+        self._file.write(json.dumps(describe(batch, applied=applied)) + "\n")
 
 
-def _received(batch: StepBatch) -> tuple[list[int], list[str], list[int]]:
+def describe(batch: StepBatch, *, applied: bool) -> RecordLine:
+    """The record of one step of one rank."""
     samples: list[int] = []
     clip_ids: list[str] = []
     unread: list[int] = []
@@ -75,20 +90,13 @@ def _received(batch: StepBatch) -> tuple[list[int], list[str], list[int]]:
         samples += micro.samples[real].tolist()
         clip_ids += [micro.clip_ids[i] for i in real]
         unread += [int(micro.samples[i]) for i in real if micro.weights[i] == 0]
-    return samples, clip_ids, unread
-
-
-def describe(
-    step: int, samples: list[int], clip_ids: list[str], unread: list[int], *, applied: bool
-) -> dict[str, object]:
-    """One line of the record."""
-    return {
-        "step": step,
-        "samples": as_runs(samples),
-        "clips": clip_digest(clip_ids),
-        "unread": unread,
-        "applied": applied,
-    }
+    return RecordLine(
+        step=batch.step,
+        samples=as_runs(samples),
+        clips=clip_digest(clip_ids),
+        unread=unread,
+        applied=applied,
+    )
 
 
 @dataclass
@@ -118,78 +126,91 @@ class AuditReport:
             )
 
 
-def audit(folder: Path, starts: dict[int, int], batch: int, clips: ClipTable, seed: int) -> AuditReport:
+@dataclass(frozen=True)
+class Expected:
+    """What the record is compared with."""
+
+    clips: ClipTable
+    seed: int
+    global_batch: int
+    origin: int
+    """Global sample index of step 0."""
+
+    def samples(self, step: int) -> NDArray[np.int64]:
+        """Global sample indices of a step."""
+        first = self.origin + step * self.global_batch
+        return np.arange(first, first + self.global_batch, dtype=np.int64)
+
+    def digest(self, samples: NDArray[np.int64]) -> str:
+        """Digest of the clips that these samples are."""
+        return clip_digest(self.clips.clip_ids(rows_of(samples, len(self.clips), self.seed)))
+
+
+def audit(folder: Path, starts: dict[int, int], expected: Expected) -> AuditReport:
     """Check the record of a run.
 
     Args:
-        folder: where `SampleRecord`s are.
+        folder: where the `SampleRecord`s are.
         starts: first step of every attempt, by attempt number.
-        batch: the global batch G.
     """
     report = AuditReport()
     order = sorted(starts)
     for position, attempt in enumerate(order):
         ranks = [_read(file) for file in sorted(folder.glob(f"attempt_{attempt:04d}_rank_*.jsonl"))]
-        ends = [starts[later] for later in order[position + 1 :]]
         recorded = {line["step"] for lines in ranks for line in lines}
-        last = min([max(recorded, default=starts[attempt] - 1) + 1, *ends])
-        report.num_redone_steps += len([s for s in recorded if s >= last])
-        if last <= starts[attempt]:
+        later = [starts[number] for number in order[position + 1 :]]
+        stop = min([max(recorded, default=starts[attempt] - 1) + 1, *later])
+        report.num_redone_steps += len([step for step in recorded if step >= stop])
+        if stop <= starts[attempt]:
             continue
         report.attempts.append(
-            {"attempt": attempt, "start": starts[attempt], "stop": last, "ranks": len(ranks)}
+            {"attempt": attempt, "start": starts[attempt], "stop": stop, "ranks": len(ranks)}
         )
-        for step in range(starts[attempt], last):
-            _check_step(report, step, [_line_of(lines, step) for lines in ranks], batch, clips, seed)
-    stops = [0, *(a["stop"] for a in report.attempts)]
-    for stop, following in zip(stops, report.attempts, strict=False):
-        if following["start"] != stop:
+        for step in range(starts[attempt], stop):
+            _check_step(report, step, [_line_of(lines, step) for lines in ranks], expected)
+    stops = [0, *(part["stop"] for part in report.attempts)]
+    for stop, part in zip(stops, report.attempts, strict=False):
+        if part["start"] != stop:
             report.findings.append(
-                f"attempt {following['attempt']} starts at step {following['start']}, but the "
-                f"history before it ends at {stop}"
+                f"attempt {part['attempt']} starts at step {part['start']}, but the history before "
+                f"it ends at {stop}"
             )
     return report
 
 
 def _check_step(
-    report: AuditReport,
-    step: int,
-    lines: list[dict[str, object] | None],
-    batch: int,
-    clips: ClipTable,
-    seed: int,
+    report: AuditReport, step: int, lines: list[RecordLine | None], expected: Expected
 ) -> None:
     """Compare what all ranks recorded of a step with what it must hold."""
     present = [line for line in lines if line is not None]
     if len(present) < len(lines):
         report.findings.append(f"step {step}: {len(lines) - len(present)} rank(s) recorded nothing")
-    received = [from_runs(line["samples"]) for line in present]  # type: ignore[arg-type]
-    together = np.sort(np.concatenate(received)) if received else np.empty(0, np.int64)
-    wanted = np.arange(step * batch, (step + 1) * batch)
+    received = [from_runs(line["samples"]) for line in present]
+    together = np.sort(np.concatenate([*received, np.empty(0, np.int64)]))
+    wanted = expected.samples(step)
     if not np.array_equal(together, wanted):
-        lost = np.setdiff1d(wanted, together)[:5].tolist()
         values, counts = np.unique(together, return_counts=True)
-        doubled = values[counts > 1][:5].tolist()
-        foreign = np.setdiff1d(together, wanted)[:5].tolist()
-        report.findings.append(f"step {step}: lost {lost}, doubled {doubled}, foreign {foreign}")
+        lost, foreign = np.setdiff1d(wanted, values), np.setdiff1d(values, wanted)
+        report.findings.append(
+            f"step {step}: lost {lost[:5].tolist()}, doubled {values[counts > 1][:5].tolist()}, "
+            f"foreign {foreign[:5].tolist()}"
+        )
     for line, samples in zip(present, received, strict=True):
-        if clip_digest(clips.clip_ids(rows_of(samples, len(clips), seed))) != line["clips"]:
+        if expected.digest(samples) != line["clips"]:
             report.findings.append(f"step {step}: samples {samples[:5].tolist()} hold other clips")
-    unread = {s for line in present for s in line["unread"]}  # type: ignore[attr-defined]
     report.num_steps += 1
     report.num_samples += len(np.unique(together))
-    report.num_unread += len(unread)
+    report.num_unread += len({s for line in present for s in line["unread"]})
     report.num_dropped_steps += not all(line["applied"] for line in present)
 
 
-def _read(file: Path) -> list[dict[str, object]]:
+def _read(file: Path) -> list[RecordLine]:
     """Lines of a record; a last line cut off by a kill belongs to no finished step."""
     text = file.read_text()
-    complete = text[: text.rfind("\n") + 1]
-    return [json.loads(line) for line in complete.splitlines()]
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
-def _line_of(lines: list[dict[str, object]], step: int) -> dict[str, object] | None:
-    index = step - int(str(lines[0]["step"])) if lines else 0
+def _line_of(lines: list[RecordLine], step: int) -> RecordLine | None:
+    index = step - lines[0]["step"] if lines else 0
     inside = 0 <= index < len(lines) and lines[index]["step"] == step
     return lines[index] if inside else None

@@ -84,11 +84,14 @@ class ZeroEngine:
     def step(self, lr: float, weight_decay: float) -> StepResult:
         norm = self._gradient_norm()
         if not math.isfinite(norm):
-            self._zero.zero_grad()  # forgets the accumulated shards: the next backward overwrites
+            self.discard()
             return StepResult(False, norm)
         set_rates(self._zero.optimizer, lr, weight_decay)
         self._engine.step()
         return StepResult(True, norm)
+
+    def discard(self) -> None:
+        self._zero.zero_grad()  # the next backward pass overwrites the accumulated shards
 
     def update_target(self, momentum: float) -> None:
         masters = self._masters()

@@ -1,0 +1,123 @@
+"""Reaching a Ray cluster: attach to the one that is there, or start one on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+from pydantic import Field, model_validator
+
+from echojepa.config import Strict
+from echojepa.errors import ClusterError
+
+TRAIN_RESOURCE = "train_worker"
+"""Custom resource that seats one training worker on clusters without GPUs.
+
+A worker there reserves no CPU: Ray Train keeps what it may need for itself with priority, and
+decoding would starve for ever.
+"""
+
+_LOCAL_OBJECT_STORE_BYTES = 768 * 2**20
+
+
+class ClusterConfig(Strict):
+    """Where a job runs and how many workers it asks for."""
+
+    address: str | None = None
+    """Ray cluster to attach to; null takes $RAY_ADDRESS, and without it this machine."""
+    num_workers: int = Field(1, gt=0)
+    """Training workers; with `max_workers`, the fewest."""
+    max_workers: int | None = Field(None, gt=0)
+    """Most training workers: the group grows and shrinks with the cluster. Null is fixed."""
+    resources_per_worker: dict[str, float] | None = None
+    """Null is one GPU where the cluster has any, else one `train_worker`. State {GPU: 1} for GPU
+    groups that are scaled up from zero."""
+    resize_interval_seconds: float = Field(60.0, ge=0)
+    """How often an elastic group considers another size."""
+    wait_seconds: float = Field(45.0, ge=0)
+    """How long to wait for a cluster that is too small; autoscalers need minutes."""
+    max_failures: int = Field(8, ge=-1)
+    """Failures of the worker group survived in one launch; -1 survives any number."""
+    worker_logs: bool = False
+    """Show what workers print."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ClusterConfig:
+        if self.max_workers is not None and self.max_workers < self.num_workers:
+            raise ValueError(f"max_workers {self.max_workers} is below {self.num_workers}")
+        return self
+
+
+@contextmanager
+def connected(config: ClusterConfig) -> Iterator[None]:
+    """Be connected to Ray; disconnects (and ends a cluster it started) unless already connected.
+
+    Raises:
+        ClusterError: there is no cluster at the address.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    address = config.address or os.environ.get("RAY_ADDRESS")
+    quiet = {"logging_level": logging.WARNING, "log_to_driver": config.worker_logs}
+    try:
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            seats = config.max_workers or config.num_workers
+            ray.init(
+                address="local",
+                resources={TRAIN_RESOURCE: seats},
+                object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
+                **quiet,
+            )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise ClusterError(
+            f"no Ray cluster could be reached: {str(error).splitlines()[0]}",
+            "Check cluster.address and $RAY_ADDRESS, or unset both to run on this machine.",
+            address or "this machine",
+        ) from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def worker_resources(config: ClusterConfig) -> dict[str, float]:
+    """What one training worker reserves on the connected cluster."""
+    if config.resources_per_worker is not None:
+        return {"CPU": 0, **config.resources_per_worker}
+    if ray.cluster_resources().get("GPU", 0) >= 1:
+        return {"CPU": 0, "GPU": 1}
+    return {"CPU": 0, TRAIN_RESOURCE: 1}
+
+
+def wait_for_workers(config: ClusterConfig) -> None:
+    """Return once the cluster has room for the fewest workers.
+
+    Raises:
+        ClusterError: it has not after `wait_seconds`.
+    """
+    needed = worker_resources(config)
+    deadline = time.monotonic() + config.wait_seconds
+    while True:
+        total = ray.cluster_resources()
+        short = {k: v for k, v in needed.items() if total.get(k, 0) < v * config.num_workers}
+        if not short:
+            return
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+    name, each = next(iter(short.items()))
+    fit = int(total.get(name, 0) // each)
+    raise ClusterError(
+        f"{config.num_workers} workers of {each:g} {name} each are asked for, the cluster has room "
+        f"for {fit}",
+        f"Lower cluster.num_workers, add nodes (started with --resources '{{\"{name}\": n}}' for "
+        "CPU training), or raise cluster.wait_seconds for an autoscaler.",
+        "cluster.num_workers",
+    )

@@ -1,0 +1,113 @@
+"""Encoders on disk: a folder with `model.safetensors`, `config.json` and a model card.
+
+    encoder = load_encoder("runs/demo/encoder")      # VideoEncoder in eval mode, float32
+    features = encoder(clip)                          # [B, 3, T, H, W] to [B, N, D]
+
+Evaluation and pretraining meet here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from echojepa.config import to_tree, validate
+from echojepa.errors import CheckpointError, ConfigError
+from echojepa.models.encoder import EncoderConfig, VideoEncoder
+
+_WEIGHTS = "model.safetensors"
+_CONFIG = "config.json"
+_CARD = "README.md"
+_FORMAT = "echojepa-encoder"
+
+
+def is_encoder_folder(path: Path) -> bool:
+    """Whether `path` is a folder that `save_encoder` wrote."""
+    return (path / _WEIGHTS).is_file() and (path / _CONFIG).is_file()
+
+
+def save_encoder(
+    folder: Path,
+    config: EncoderConfig,
+    weights: dict[str, torch.Tensor],
+    input_clip: dict[str, Any],
+    card: str,
+) -> Path:
+    """Write an encoder folder.
+
+    Args:
+        weights: state dict of a `VideoEncoder`.
+        input_clip: what it was trained on (frames, rate, size), for users to repeat.
+        card: text of the model card.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
+    save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt"})
+    content = {"format": _FORMAT, "encoder": to_tree(config), "clip": input_clip}
+    (folder / _CONFIG).write_text(json.dumps(content, indent=1))
+    (folder / _CARD).write_text(card)
+    return folder
+
+
+def read_config(folder: Path) -> tuple[EncoderConfig, dict[str, Any]]:
+    """Architecture and input clip of an encoder folder.
+
+    Raises:
+        CheckpointError: it is not one.
+    """
+    try:
+        content = json.loads((folder / _CONFIG).read_text())
+        if content["format"] != _FORMAT:
+            raise KeyError(content["format"])
+        return validate(content["encoder"], EncoderConfig, str(folder / _CONFIG)), content["clip"]
+    except (OSError, ValueError, KeyError, TypeError, ConfigError):
+        raise CheckpointError(
+            "not an encoder folder",
+            "Name a folder with model.safetensors and config.json.",
+            str(folder),
+        ) from None
+
+
+def load_encoder(path: str | Path) -> VideoEncoder:
+    """Rebuild an exported encoder: eval mode, float32, no gradients wanted.
+
+    Raises:
+        CheckpointError: the folder is not an encoder, is damaged, or does not fit its own config.
+    """
+    folder = Path(path)
+    config, _ = read_config(folder)
+    encoder = VideoEncoder(config)
+    load_encoder_weights(encoder, folder)
+    return encoder.eval().requires_grad_(False)
+
+
+def load_encoder_weights(module: nn.Module, folder: Path) -> None:
+    """Fill a `VideoEncoder` from an encoder folder, every tensor or none.
+
+    Raises:
+        CheckpointError: names the missing, unexpected and mis-shaped tensors.
+    """
+    try:
+        found = load_file(folder / _WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{_WEIGHTS} cannot be read ({type(error).__name__})", "Export it again.", str(folder)
+        ) from None
+    wanted = module.state_dict()
+    missing = sorted(set(wanted) - set(found))
+    unexpected = sorted(set(found) - set(wanted))
+    shaped = sorted(n for n in set(wanted) & set(found) if wanted[n].shape != found[n].shape)
+    if missing or unexpected or shaped:
+        raise CheckpointError(
+            "the weights are of another architecture: "
+            f"missing {missing[:3]}, unexpected {unexpected[:3]}, other shape {shaped[:3]}",
+            "Use the encoder config these weights were trained with.",
+            str(folder),
+        )
+    module.load_state_dict(found)

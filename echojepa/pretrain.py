@@ -1,0 +1,203 @@
+"""READ THIS FIRST: pretraining, assembled.
+
+`pretrain(config, worker)` runs in every training process. It opens the clip table, decides how the
+run begins, builds model and engine, and hands everything to the loop (`echojepa.train.loop`). It
+knows neither Ray nor DeepSpeed; they are behind the `Worker`.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+
+import torch
+from pydantic import Field, model_validator
+
+from echojepa.config import Strict, changeable
+from echojepa.data.manifest import open_clips
+from echojepa.data.stream import DataConfig, StreamShape, stream_shape
+from echojepa.errors import ConfigError
+from echojepa.models.attention import Grid
+from echojepa.models.flops import encoder_flops, predictor_flops
+from echojepa.objectives.jepa import Jepa, JepaConfig, ModelConfig
+from echojepa.objectives.masks import MaskSampler
+from echojepa.probes.online import OnlineProbe, OnlineProbeConfig
+from echojepa.train import checkpoint, collectives
+from echojepa.train.engine import Engine, OptimizerConfig
+from echojepa.train.export import export_encoder
+from echojepa.train.feed import Feed
+from echojepa.train.loop import Loop
+from echojepa.train.record import SampleRecord
+from echojepa.train.run_config import LoopConfig, LoopState
+from echojepa.train.run_folder import RunFolder, provenance
+from echojepa.train.start import Start, choose_start, initialise_weights, restore
+from echojepa.train.watcher import Cadence, Probe, RunWatcher
+from echojepa.train.worker import Worker
+
+
+class PretrainConfig(Strict):
+    """One pretraining run."""
+
+    run_dir: str = changeable()
+    """Folder of the run, on storage that every node sees. The same folder resumes the run."""
+    seed: int = Field(0, ge=0)
+    """Of weights, order, windows, crops and masks."""
+    data: DataConfig
+    model: ModelConfig
+    objective: JepaConfig = JepaConfig()
+    optimizer: OptimizerConfig
+    loop: LoopConfig
+    fork_from: str | None = None
+    """Run folder or checkpoint whose whole state and data cursor this run takes over."""
+    init_from: str | None = None
+    """Encoder folder, run folder or checkpoint whose weights this run starts from."""
+    probe: OnlineProbeConfig | None = changeable(None)
+    """A small probe on the frozen target during training; see loop.probe_every_steps."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> PretrainConfig:
+        if self.fork_from and self.init_from:
+            raise ValueError("fork_from and init_from exclude each other")
+        if self.probe is None and self.loop.probe_every_steps is not None:
+            raise ValueError("loop.probe_every_steps needs a `probe` section")
+        self.grid()
+        return self
+
+    def grid(self) -> Grid:
+        """Token grid of a training clip."""
+        clip = self.data.clip
+        return self.model.encoder.grid(clip.num_frames, clip.size, clip.size)
+
+
+def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
+    """Train, from wherever the run stands to its end; returns the last logged metrics.
+
+    Raises:
+        UserError: of the kind that names the bad input (config, manifest, checkpoint, storage).
+    """
+    folder = RunFolder(config.run_dir)
+    clips = open_clips(config.data.manifest, config.data.where)
+    masks = MaskSampler(config.objective.masks, config.grid(), config.seed)
+    start, attempt = _begin(config, folder, worker)
+    shape = cut_batch(config, worker.world_size, start.state.origin)
+    engine = worker.engine(_initial_model(config, start), config.optimizer, shape)
+    restore(engine, start)
+    stop = min(config.loop.num_steps, config.loop.stop_after_step or config.loop.num_steps)
+    feed = Feed(
+        open_segment=lambda s: worker.open_segment(config.data, config.seed, shape, s),
+        shape=shape,
+        rank=worker.rank,
+        clips=clips,
+        seed=config.seed,
+        start=start.state.step,
+        stop=stop,
+        segment_steps=config.data.segment_steps,
+    )
+    watcher = RunWatcher(
+        folder,
+        masks,
+        Cadence.of(config.loop, stop),
+        training_flops(config, masks),
+        worker.report,
+        _online_probe(config, engine, worker),
+    )
+    with SampleRecord(folder.samples, attempt, worker.rank) as record, closing(watcher):
+        loop = Loop(
+            engine=engine,
+            masks=masks,
+            config=config.loop,
+            optimizer=config.optimizer,
+            max_bad_fraction=config.data.max_bad_fraction,
+            state=start.state,
+            record=record,
+            watcher=watcher,
+            save=lambda state: _save(config, folder, engine, state, clips.fingerprint),
+        )
+        metrics = loop.run(feed)
+    if worker.rank == 0 and start.state.step == config.loop.num_steps:
+        export_encoder(checkpoint.folder_of(folder.checkpoints, stop), folder.encoder)
+    return metrics
+
+
+def _begin(config: PretrainConfig, folder: RunFolder, worker: Worker) -> tuple[Start, int]:
+    """Rank 0 decides how the run begins and numbers the attempt; every rank learns it."""
+    decided = None
+    if worker.rank == 0:
+        start = choose_start(folder, config.fork_from, config.init_from)
+        number = folder.begin_attempt(
+            start.state.step, start.state.origin, worker.world_size, start.describe()
+        )
+        decided = start, number
+    decided = collectives.broadcast(decided)
+    assert decided is not None
+    return decided
+
+
+def _initial_model(config: PretrainConfig, start: Start) -> Jepa:
+    """The whole model with its seeded (or given) initial weights, equal on every rank."""
+    torch.manual_seed(config.seed)
+    module = Jepa(config.model, config.objective, getattr(torch, config.optimizer.precision))
+    initialise_weights(module, start)
+    return module
+
+
+def _online_probe(config: PretrainConfig, engine: Engine, worker: Worker) -> Probe | None:
+    if config.probe is None or config.loop.probe_every_steps is None:
+        return None
+    probe = OnlineProbe(
+        config.probe,
+        config.data.manifest,
+        config.data.clip,
+        config.grid().frames,
+        (worker.rank, worker.world_size),
+    )
+
+    def encode(pixels: torch.Tensor) -> torch.Tensor:
+        return engine.forward(pixels.to(engine.device), [], [])[1]
+
+    return lambda: probe(encode, collectives.gather)
+
+
+def training_flops(config: PretrainConfig, masks: MaskSampler) -> float:
+    """FLOPs per clip and step: target forward, and three forwards' worth per trained pass."""
+    grid, model = config.grid(), config.model
+    flops = encoder_flops(model.encoder, grid.num_tokens)
+    for hidden_cells in masks.num_hidden:
+        hidden = hidden_cells * grid.frames
+        context = grid.num_tokens - hidden
+        flops += 3 * encoder_flops(model.encoder, context)
+        flops += 3 * predictor_flops(model.predictor, model.encoder.width, context, hidden)
+    return float(flops)
+
+
+def cut_batch(config: PretrainConfig, world_size: int, origin: int = 0) -> StreamShape:
+    """How the global batch is cut for a number of workers.
+
+    Raises:
+        ConfigError: `truncate_group` does not fit the cut.
+    """
+    shape = stream_shape(
+        config.loop.global_batch,
+        config.optimizer.max_micro_batch,
+        world_size,
+        config.data.clip,
+        origin,
+    )
+    group = config.objective.masks.truncate_group
+    if group and (group % shape.micro_batch or config.loop.global_batch % group or origin % group):
+        raise ConfigError(
+            f"truncate_group {group} does not fit a micro-batch of {shape.micro_batch} and a "
+            f"global batch of {config.loop.global_batch}",
+            "Choose optimizer.max_micro_batch so that micro-batches divide the group, and the "
+            "group divides the global batch.",
+            "objective.masks.truncate_group",
+        )
+    return shape
+
+
+def _save(
+    config: PretrainConfig, folder: RunFolder, engine: Engine, state: LoopState, fingerprint: str
+) -> None:
+    content = {"loop": asdict(state), **provenance(config, fingerprint)}
+    retention = checkpoint.Retention(config.loop.keep_last, config.loop.keep_every_steps)
+    checkpoint.save(folder.checkpoints, state.step, engine.shards(), content, retention)

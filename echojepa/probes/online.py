@@ -1,0 +1,120 @@
+"""A small probe while pretraining goes on: is the target's representation getting better?
+
+A fixed set of labelled clips is decoded once; every so often all ranks encode their share with the
+frozen target, and a ridge or logistic probe is fitted. It is a thermometer, not an evaluation: few
+clips, one seed, scored on the validation split (test is never touched).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from echojepa.config import Strict
+from echojepa.data.manifest import read_manifest, with_absolute_uris
+from echojepa.data.sampling import ClipConfig
+from echojepa.probes.features import Pooling, load_view, pool
+from echojepa.probes.metrics import classification_metrics, regression_metrics
+from echojepa.probes.tasks import Task, labelled_rows, pick
+
+
+class OnlineProbeConfig(Strict):
+    """Which clips, and what to predict from them."""
+
+    task: Task
+    num_train: int = Field(256, gt=1)
+    """Labelled training clips used at most."""
+    num_val: int = Field(128, gt=1)
+    """Labelled validation clips used at most."""
+    batch: int = Field(8, gt=0)
+    """Clips per forward pass and rank."""
+    pooling: Pooling = "mean_std"
+
+
+Encode = Callable[[torch.Tensor], torch.Tensor]
+"""uint8 clips [B, T, H, W, 3] to token features [B, N, D]; every rank calls it equally often."""
+Gather = Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]
+"""Every rank's array, in rank order."""
+
+
+class OnlineProbe:
+    """Callable by the watcher: step to metrics, on every rank."""
+
+    def __init__(
+        self,
+        config: OnlineProbeConfig,
+        manifest: str,
+        clip: ClipConfig,
+        num_times: int,
+        ranks: tuple[int, int],
+    ) -> None:
+        """Decode this rank's share of the clips.
+
+        Args:
+            num_times: time steps of the token grid.
+            ranks: this rank and the number of ranks.
+
+        Raises:
+            ManifestError: the label column is missing, or a split has no labelled clip.
+            ClipError: a probe clip cannot be read.
+        """
+        self._config = config
+        self._num_times = num_times
+        train = _rows(manifest, config, "train", config.num_train)
+        val = _rows(manifest, config, "val", config.num_val)
+        self._is_train = np.arange(len(train) + len(val)) < len(train)
+        self._labels = np.array([row[config.task.label] for row in train + val])
+        rank, self._world_size = ranks
+        mine = (train + val)[rank :: self._world_size]
+        self._per_rank = -(-len(self._labels) // self._world_size)
+        self._clips = np.zeros((self._per_rank, clip.num_frames, clip.size, clip.size, 3), np.uint8)
+        for target, row in zip(self._clips, mine, strict=False):
+            target[:] = load_view(row, clip)
+
+    def __call__(self, encode: Encode, gather: Gather) -> dict[str, float]:
+        """Encode, fit and score; a collective call."""
+        parts = []
+        for start in range(0, self._per_rank, self._config.batch):
+            pixels = torch.from_numpy(self._clips[start : start + self._config.batch])
+            with torch.no_grad():
+                tokens = encode(pixels)
+            parts.append(pool(tokens, self._num_times, self._config.pooling).cpu().numpy())
+        gathered = gather(np.concatenate(parts))
+        features = np.stack(gathered, axis=1).reshape(-1, gathered[0].shape[1])
+        return self._fit(features[: len(self._labels)].astype(np.float64))
+
+    def _fit(self, features: NDArray[np.float64]) -> dict[str, float]:
+        task, train = self._config.task, self._is_train
+        if task.kind == "regression":
+            model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 5, 13)))
+            model.fit(features[train], self._labels[train])
+            scores = regression_metrics(self._labels[~train], model.predict(features[~train]))
+        else:
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
+            model.fit(features[train], self._labels[train])
+            probabilities = model.predict_proba(features[~train])
+            scores = classification_metrics(self._labels[~train], probabilities, model.classes_)
+        return {f"probe/{task.name}_{name}": value for name, value in scores.items()}
+
+
+def _rows(
+    manifest: str, config: OnlineProbeConfig, split: str, number: int
+) -> list[dict[str, Any]]:
+    """At most `number` labelled rows of a split, always the same ones."""
+    table = labelled_rows(read_manifest(manifest), config.task)
+    table = with_absolute_uris(table, Path(manifest).resolve().parent)
+    table = table.filter(pc.equal(table["split"], split))
+    rows: list[dict[str, Any]] = table.take(
+        pick(table["clip_id"].to_pylist(), number, seed=0)
+    ).to_pylist()
+    return rows

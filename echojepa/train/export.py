@@ -1,0 +1,80 @@
+"""From a checkpoint to an encoder that others can load, with a card that says what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from echojepa.config import validate
+from echojepa.models.encoder import EncoderConfig
+from echojepa.models.weights import save_encoder
+from echojepa.objectives.jepa import TARGET_PREFIX
+from echojepa.train.checkpoint import read_state
+from echojepa.train.shards import ShardReader
+
+
+def export_encoder(checkpoint: Path, out: Path) -> Path:
+    """Write the target (EMA) encoder of a checkpoint as an encoder folder; returns it.
+
+    Needs no process group: one process reads the shards of all ranks.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read.
+    """
+    state = read_state(checkpoint)
+    config = state["config"]
+    encoder = validate(config["model"]["encoder"], EncoderConfig, str(checkpoint))
+    prefix = f"weight/{TARGET_PREFIX}"
+    with ShardReader(checkpoint) as reader:
+        weights = {
+            k.removeprefix(prefix): reader.whole(k) for k in reader.shapes if k.startswith(prefix)
+        }
+    clip = {name: config["data"]["clip"][name] for name in ("num_frames", "fps", "size")}
+    return save_encoder(out, encoder, weights, clip, model_card(state))
+
+
+def model_card(state: dict[str, Any]) -> str:
+    """Markdown: origin, recipe, use and limits. Holds no path and no identifier."""
+    config, loop = state["config"], state["loop"]
+    encoder, clip = config["model"]["encoder"], config["data"]["clip"]
+    optimizer = config["optimizer"]
+    masks = "; ".join(
+        f"{g['num_blocks']} blocks of {g['spatial_scale']}"
+        for g in config["objective"]["masks"]["generators"]
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in state["versions"].items())
+    return f"""# Echocardiography video encoder
+
+The EMA target encoder of a JEPA pretraining run.
+
+**Research use only. This is not a medical device.** It has not been evaluated for diagnosis,
+triage or treatment of any patient.
+
+| | |
+|---|---|
+| Architecture | video ViT, width {encoder["width"]}, depth {encoder["depth"]}, heads \
+{encoder["num_heads"]}, patch {encoder["patch_size"]}, tubelet {encoder["tubelet_size"]} |
+| Input | {clip["num_frames"]} frames at {clip["fps"]} fps, {clip["size"]} x {clip["size"]} px, \
+RGB, ImageNet normalisation |
+| Objective | L{config["objective"]["loss_exponent"]:g} on layer-normed target features; \
+masks: {masks} |
+| Steps | {loop["step"]} of {config["loop"]["num_steps"]}, {loop["num_applied"]} applied; \
+{config["loop"]["global_batch"]} clips each |
+| Samples | {loop["num_seen"]}, of which {loop["num_unread"]} could not be read |
+| Learning rate | peak {optimizer["lr"]["peak"]:g}, {optimizer["lr"]["shape"]} |
+| EMA momentum | {optimizer["momentum"]["peak"]:g} |
+| Precision | {optimizer["precision"]} |
+| Seed | {config["seed"]} |
+| Data | manifest SHA-256 `{state["manifest_fingerprint"]}` |
+| Config hash | `{state["config_hash"]}` |
+| Source commit | `{state["git_commit"]}` |
+| Versions | Python {state["python"]}, {versions} |
+
+## Limits
+
+- What the encoder knows is what its data showed: populations, views, vendors and frame rates that
+  the manifest lacks are untested.
+- Features are not calibrated and carry no uncertainty; a probe on top must be validated on
+  patients of its own site before its numbers mean anything.
+- Pixels are expected without burned-in text; de-identification is the user's duty.
+"""

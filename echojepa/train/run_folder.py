@@ -1,0 +1,190 @@
+"""The folder of a run: what it is, how often it was started, and everything unusual that happened.
+
+config.yaml       the resolved config       run.json         fingerprints and versions
+attempts.jsonl    one line per start        events.jsonl     one line per unusual thing
+metrics.jsonl     scalars per logged step   rejected.parquet clips that could not be read
+samples/          what was trained on       checkpoints/     see `checkpoint`
+tensorboard/      scalars and images        encoder/         the exported encoder
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+
+from echojepa.config import Strict, binding_differences, fingerprint, to_tree, to_yaml
+from echojepa.errors import ConfigError, ManifestError, StorageError
+
+_PACKAGES = ("echojepa", "torch", "deepspeed", "ray", "numpy", "pyarrow", "av", "timm")
+
+
+class RunFolder:
+    """Paths and small files of a run. Created by the launcher, used by rank 0 afterwards."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).resolve()
+        self.checkpoints = self.path / "checkpoints"
+        self.samples = self.path / "samples"
+        self.tensorboard = self.path / "tensorboard"
+        self.encoder = self.path / "encoder"
+
+    def create(self, config: Strict, manifest_fingerprint: str) -> None:
+        """Make the folder, or check that it belongs to this very run.
+
+        Raises:
+            StorageError: it cannot be written, or holds something that is not a run.
+            ConfigError: it holds a run with another model, data, schedule or batch.
+            ManifestError: its manifest has changed.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise StorageError(
+                f"the run folder cannot be written: {error.strerror}",
+                "Choose another run_dir or mend its permissions.",
+                str(self.path),
+            ) from None
+        if (self.path / "run.json").is_file():
+            self._check_same(config, manifest_fingerprint)
+        elif any(self.path.iterdir()):
+            raise StorageError(
+                "the folder is not empty and holds no run",
+                "Choose another run_dir.",
+                str(self.path),
+            )
+        else:
+            identity = provenance(config, manifest_fingerprint)
+            _write(self.path / "run.json", json.dumps(identity, indent=1))
+        _write(self.path / "config.yaml", to_yaml(config))
+
+    def identity(self) -> dict[str, Any]:
+        """`run.json`.
+
+        Raises:
+            StorageError: this is no run folder.
+        """
+        try:
+            identity: dict[str, Any] = json.loads((self.path / "run.json").read_text())
+        except (OSError, ValueError):
+            raise StorageError(
+                "no run.json: not a run folder", "Name the run_dir of a run.", str(self.path)
+            ) from None
+        return identity
+
+    def config_tree(self) -> dict[str, Any]:
+        """The resolved config of the latest start, as a plain tree."""
+        tree: dict[str, Any] = yaml.safe_load((self.path / "config.yaml").read_text())
+        return tree
+
+    def begin_attempt(self, start_step: int, origin: int, world_size: int, source: str) -> int:
+        """Record a start of the training group; returns its number, from 0.
+
+        Args:
+            origin: global sample index of step 0.
+            source: how the run began, and from which checkpoint.
+        """
+        number = len(self.attempts())
+        line = {"attempt": number, "start_step": start_step, "origin": origin}
+        self._append("attempts.jsonl", {**line, "world_size": world_size, "source": source})
+        return number
+
+    def attempts(self) -> list[dict[str, Any]]:
+        """All recorded starts."""
+        return read_lines(self.path / "attempts.jsonl")
+
+    def event(self, kind: str, step: int, **details: Any) -> None:
+        """Record something unusual."""
+        self._append("events.jsonl", {"kind": kind, "step": step, **details})
+
+    def events(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """All recorded events, or those of one kind."""
+        found = read_lines(self.path / "events.jsonl")
+        return [e for e in found if kind is None or e["kind"] == kind]
+
+    def metrics(self, step: int, values: dict[str, float]) -> None:
+        """Record the scalars of a step."""
+        self._append("metrics.jsonl", {"step": step, **values})
+
+    def reject(self, problems: Iterable[tuple[str, str]]) -> None:
+        """Add unreadable clips, as (clip_id, "stage|kind|message"), to `rejected.parquet`."""
+        file = self.path / "rejected.parquet"
+        rows = pq.read_table(file).to_pylist() if file.is_file() else []
+        known = {row["clip_id"] for row in rows}
+        added = []
+        for clip_id, problem in problems:
+            if clip_id not in known:
+                known.add(clip_id)
+                stage, kind, message = problem.split("|", 2)
+                added.append({"clip_id": clip_id, "stage": stage, "type": kind, "message": message})
+        if added:
+            partial = file.with_suffix(".partial")
+            pq.write_table(pa.Table.from_pylist(rows + added), partial)
+            partial.replace(file)
+
+    def _check_same(self, config: Strict, manifest_fingerprint: str) -> None:
+        identity = self.identity()
+        if identity["manifest_fingerprint"] != manifest_fingerprint:
+            raise ManifestError(
+                "the manifest has changed since this run began",
+                "Restore it, or begin a new run that takes this one over with fork_from.",
+                str(self.path),
+            )
+        changed = binding_differences(identity["config"], config)
+        if changed:
+            raise ConfigError(
+                f"this run was begun with other values of {', '.join(changed)}",
+                "Restore them, or begin a new run that takes this one over with fork_from.",
+                str(self.path),
+            )
+
+    def _append(self, name: str, line: dict[str, Any]) -> None:
+        with (self.path / name).open("a") as file:
+            file.write(json.dumps({"time": round(time.time(), 3), **line}) + "\n")
+
+
+def provenance(config: Strict, manifest_fingerprint: str) -> dict[str, Any]:
+    """What a run and each of its checkpoints say of their origin."""
+    return {
+        "config": to_tree(config),
+        "config_hash": fingerprint(config),
+        "manifest_fingerprint": manifest_fingerprint,
+        "git_commit": _git_commit(),
+        "python": sys.version.split()[0],
+        "versions": {name: metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """All complete lines of a JSON-lines file; none if it does not exist."""
+    text = file.read_text() if file.is_file() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+
+
+def _git_commit() -> str | None:
+    """Commit of the source tree this package runs from, or None if it is installed elsewhere."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None
+
+
+def _write(file: Path, text: str) -> None:
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(text)
+    partial.replace(file)

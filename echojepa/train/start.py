@@ -1,0 +1,99 @@
+"""How a run begins. Three ways and no flags to juggle:
+
+    resume      automatic, when the run folder holds a valid checkpoint: everything goes on
+    fork_from   another run's whole state and data cursor, under this run's own schedules
+    init_from   weights only: an exported encoder, or the weights of a checkpoint
+
+Resume beats the other two, so that the same command can be run again after any interruption.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from echojepa.errors import CheckpointError
+from echojepa.models.weights import is_encoder_folder, load_encoder_weights
+from echojepa.objectives.jepa import TARGET_PREFIX
+from echojepa.train.checkpoint import newest_valid, read_state, resolve
+from echojepa.train.engine import Engine
+from echojepa.train.run_config import LoopState
+from echojepa.train.run_folder import RunFolder
+from echojepa.train.shards import ShardReader, reshard
+
+
+@dataclass(frozen=True)
+class Start:
+    """The decision, made by rank 0 and broadcast."""
+
+    kind: Literal["fresh", "resume", "fork", "init"]
+    source: Path | None
+    """The checkpoint or encoder folder everything is read from."""
+    state: LoopState
+
+    def describe(self) -> str:
+        """For the record of attempts: the kind, and the folder's name."""
+        return self.kind if self.source is None else f"{self.kind} {self.source.name}"
+
+
+def choose_start(folder: RunFolder, fork_from: str | None, init_from: str | None) -> Start:
+    """Decide how the run begins; records damaged checkpoints that were passed over.
+
+    Raises:
+        CheckpointError: `fork_from` or `init_from` names nothing usable.
+    """
+    found, rejected = newest_valid(folder.checkpoints)
+    for reason in rejected:
+        folder.event("damaged_checkpoint", -1, reason=reason)
+    if found is not None:
+        return Start("resume", found, LoopState(**read_state(found)["loop"]))
+    if fork_from is not None:
+        source = resolve(Path(fork_from))
+        saved = read_state(source)
+        state = LoopState(**saved["loop"])
+        origin = state.origin + state.step * saved["config"]["loop"]["global_batch"]
+        return Start("fork", source, LoopState(origin=origin, num_applied=state.num_applied))
+    if init_from is not None:
+        path = Path(init_from)
+        source = path if is_encoder_folder(path) else resolve(path)
+        return Start("init", source, LoopState())
+    return Start("fresh", None, LoopState())
+
+
+def initialise_weights(module: nn.Module, start: Start) -> None:
+    """Before partitioning: fill the module's weights for an `init` start.
+
+    An exported encoder fills the online encoder and the target alike; a checkpoint fills all three.
+
+    Raises:
+        CheckpointError: another architecture.
+    """
+    if start.kind != "init" or start.source is None:
+        return
+    if is_encoder_folder(start.source):
+        load_encoder_weights(module.get_submodule("encoder"), start.source)
+        load_encoder_weights(module.get_submodule(TARGET_PREFIX.rstrip(".")), start.source)
+        return
+    with ShardReader(start.source) as reader, torch.no_grad():
+        for name, parameter in module.named_parameters():
+            found = reader.shapes.get(f"weight/{name}")
+            if found != tuple(parameter.shape):
+                raise CheckpointError(
+                    f"the checkpoint is of another architecture: {name} is {found}, "
+                    f"not {tuple(parameter.shape)}",
+                    "Name a checkpoint of the same model in init_from.",
+                    str(start.source),
+                )
+            parameter.copy_(reader.whole(f"weight/{name}"))
+
+
+def restore(engine: Engine, start: Start) -> None:
+    """After partitioning: set weights, moments and EMA for a `resume` or `fork` start."""
+    if start.kind not in ("resume", "fork") or start.source is None:
+        return
+    with ShardReader(start.source) as reader:
+        engine.load_shards(reshard(reader, engine.shards()), start.state.num_applied)

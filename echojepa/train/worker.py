@@ -1,0 +1,57 @@
+"""Who runs the loop: the interface between a training process and whatever started it.
+
+`launch` provides the worker of a Ray cluster. `LocalWorker` is one process without Ray or
+DeepSpeed: the same samples, the same masks, the same loop. Tests compare against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from torch import nn
+
+from echojepa.data.stream import BlockDecoder, Columns, DataConfig, Segment, StreamShape
+from echojepa.train.engine import Engine, OptimizerConfig, PlainEngine
+
+
+class Worker(Protocol):
+    """One of `world_size` training processes."""
+
+    rank: int
+    world_size: int
+
+    def engine(self, module: nn.Module, config: OptimizerConfig, shape: StreamShape) -> Engine:
+        """Wrap a freshly built module."""
+
+    def open_segment(
+        self, data: DataConfig, seed: int, shape: StreamShape, segment: Segment
+    ) -> Iterator[Columns]:
+        """This rank's blocks of a segment, in order; every rank calls this at the same step."""
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """Hand metrics to whoever launched the run; every rank calls this at the same step."""
+
+
+class LocalWorker:
+    """The only process of a run; decodes in its own thread."""
+
+    rank = 0
+    world_size = 1
+
+    def engine(self, module: nn.Module, config: OptimizerConfig, shape: StreamShape) -> Engine:
+        """See `Worker`."""
+        del shape
+        return PlainEngine(module, config)
+
+    def open_segment(
+        self, data: DataConfig, seed: int, shape: StreamShape, segment: Segment
+    ) -> Iterator[Columns]:
+        """See `Worker`."""
+        decode = BlockDecoder(data, seed)
+        for step in range(segment.start, segment.stop):
+            for block in shape.rank_blocks(self.rank):
+                yield decode(shape.block_samples(step, block))
+
+    def report(self, metrics: dict[str, float]) -> None:
+        """See `Worker`; nobody listens."""
