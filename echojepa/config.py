@@ -46,10 +46,20 @@ def load(path: str | Path, overrides: Sequence[str], model: type[Model]) -> Mode
     Raises:
         ConfigError: a file is missing or malformed, a key is unknown, or a value is invalid.
     """
-    tree = _read_with_parents(Path(path))
-    for override in overrides:
-        tree = cast(DictConfig, OmegaConf.merge(tree, _parse_override(override)))
+    tree = _override(_read_with_parents(Path(path)), overrides)
     return validate(OmegaConf.to_container(tree, resolve=True), model, where=str(path))
+
+
+def parse(overrides: Sequence[str], model: type[Model]) -> Model:
+    """A config from `key=value` settings alone. Raises `ConfigError` like `load`."""
+    tree = _override(OmegaConf.create(), overrides)
+    return validate(OmegaConf.to_container(tree, resolve=True), model, where="command line")
+
+
+def amend(config: Model, overrides: Sequence[str]) -> Model:
+    """A config with `key=value` settings changed. Raises `ConfigError` like `load`."""
+    tree = _override(OmegaConf.create(to_tree(config)), overrides)
+    return validate(OmegaConf.to_container(tree, resolve=True), type(config), "command line")
 
 
 def validate(tree: Any, model: type[Model], where: str) -> Model:
@@ -126,6 +136,12 @@ def _read_with_parents(path: Path, depth: int = 0) -> DictConfig:
     return cast(
         DictConfig, OmegaConf.merge(_read_with_parents(path.parent / parent, depth + 1), tree)
     )
+
+
+def _override(tree: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    for override in overrides:
+        tree = cast(DictConfig, OmegaConf.merge(tree, _parse_override(override)))
+    return tree
 
 
 def _parse_override(override: str) -> DictConfig:

@@ -7,9 +7,12 @@ means that this software is wrong: it is never caught, and its traceback is want
 
 from __future__ import annotations
 
-EXIT_DONE = 0
-EXIT_BUG = 1
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 EXIT_USER = 2
+"""The user's input is wrong; 0 is done, 1 is anything else."""
 
 
 class UserError(Exception):
@@ -77,3 +80,16 @@ class ClipError(Exception):
 
 class BrokenInvariantError(AssertionError):
     """A promise of this software does not hold (for instance: a sample arrived out of order)."""
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """For entry points: a `UserError` becomes one line on stderr and exit code 2.
+
+    Anything else keeps its traceback and ends with Python's own exit code 1.
+    """
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(EXIT_USER) from None

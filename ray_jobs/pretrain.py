@@ -1,1 +1,14 @@
-"""placeholder"""
+"""Pretraining as a cluster job.
+
+ray job submit --working-dir . -- python ray_jobs/pretrain.py configs/pretrain/FILE.yaml key=value
+"""
+
+import sys
+
+from echojepa.config import load
+from echojepa.errors import exit_codes
+from echojepa.launch.pretrain import PretrainJob, run
+
+if __name__ == "__main__":
+    with exit_codes():
+        run(load(sys.argv[1], sys.argv[2:], PretrainJob))

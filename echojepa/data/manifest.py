@@ -67,7 +67,17 @@ def read_manifest(path: str | Path) -> pa.Table:
         ManifestError: missing file, missing or mistyped column, null or repeated id, impossible
             number, unknown split, or a patient in two splits.
     """
-    path = Path(path)
+    return check_manifest(_read_parquet(Path(path)), str(path))
+
+
+def read_without_splits(path: str | Path) -> pa.Table:
+    """Read a manifest whose splits are about to be made anew: like `read_manifest`, all null."""
+    table = _read_parquet(Path(path))
+    kept = [name for name in table.column_names if name != "split"]
+    return check_manifest(table.select(kept), str(path))
+
+
+def _read_parquet(path: Path) -> pa.Table:
     if not path.is_file():
         raise ManifestError(
             "no such manifest",
@@ -75,11 +85,10 @@ def read_manifest(path: str | Path) -> pa.Table:
             str(path),
         )
     try:
-        table = pq.read_table(path)
+        return pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ManifestError(f"not a Parquet file: {reason}", "Rebuild it.", str(path)) from None
-    return check_manifest(table, str(path))
 
 
 def check_manifest(table: pa.Table, where: str) -> pa.Table:

@@ -8,12 +8,16 @@ cuts them, and their number is a multiple of the number of consumers.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import ray
 import ray.data
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 
 from echojepa.data.stream import (
     BlockDecoder,
@@ -28,6 +32,21 @@ _MAX_RESTARTS = 32
 """A decode actor is restarted this often, and a block retried; the crash journal makes progress."""
 
 
+_ROUND_SECONDS = 0.02
+
+
+class _Pace(ExecutionCallback):
+    """A breath between two rounds of Ray Data's scheduler.
+
+    While consumers are slower than decoders, which is how it should be, finished tasks wait to be
+    read and the scheduler spins on them: without the pause it burns a core on the driver's node.
+    """
+
+    def on_execution_step(self, executor: Any) -> None:
+        del executor
+        time.sleep(_ROUND_SECONDS)
+
+
 class _DecodeActor:
     """The stateful function of the decode pool."""
 
@@ -36,6 +55,12 @@ class _DecodeActor:
 
     def __call__(self, batch: Columns) -> Columns:
         return self._decode(batch["s"])
+
+
+def _quieten(context: Any) -> None:
+    context.enable_progress_bars = False
+    context.enable_operator_progress_bars = False
+    context.custom_execution_callback_classes = [_Pace]
 
 
 def _bounded_restarts() -> dict[str, int]:
@@ -52,10 +77,8 @@ def open_stream(
     """
     blocks = [pa.table({"s": pa.array(s)}) for s in segment_blocks(segment, shape)]
     dataset = ray.data.from_arrow(blocks)
-    context = dataset.context
-    context.execution_options.preserve_order = True
-    context.enable_progress_bars = False
-    context.enable_operator_progress_bars = False
+    dataset.context.execution_options.preserve_order = True
+    _quieten(dataset.context)
     journal = Path(tempfile.gettempdir()) / "echojepa-journal" / run_id
     decoded = dataset.map_batches(
         _DecodeActor,
@@ -74,3 +97,46 @@ def open_stream(
 def blocks_of(iterator: Any) -> Iterator[Columns]:
     """Whole blocks in stream order, zero-copy and read-only where Ray allows it."""
     yield from iterator.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2)
+
+
+Extractor = Callable[[list[dict[str, Any]]], dict[str, Any]]
+"""Manifest rows to feature columns, see `probes.features.FeatureExtractor`."""
+
+
+class _ExtractActor:
+    """Holds the encoders of one process."""
+
+    def __init__(self, build: Callable[[], Extractor]) -> None:
+        self._extract = build()
+
+    def __call__(self, rows: pa.Table) -> dict[str, Any]:
+        return self._extract(rows.to_pylist())
+
+
+def extract_columns(
+    rows: pa.Table, build: Callable[[], Extractor], batch: int, cpus_per_actor: float
+) -> dict[str, Any]:
+    """Run an extractor over manifest rows on the cluster; one GPU per actor where there are any.
+
+    Args:
+        build: makes the extractor inside each actor.
+        batch: rows per call.
+
+    Returns:
+        The extractor's columns over all rows, each row with its own clip id, in any order.
+    """
+    blocks = [rows.slice(start, batch) for start in range(0, len(rows), batch)]
+    dataset = ray.data.from_arrow(blocks)
+    _quieten(dataset.context)
+    extracted = dataset.map_batches(
+        _ExtractActor,
+        fn_constructor_args=(build,),
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(min_size=1),
+        num_cpus=cpus_per_actor,
+        num_gpus=1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0,
+        ray_remote_args_fn=_bounded_restarts,
+    )
+    parts = list(extracted.iter_batches(batch_size=None, batch_format="numpy"))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -1,0 +1,161 @@
+"""`echojepa`: one console command, one grammar.
+
+    echojepa COMMAND FILE [key=value ...]
+
+Exit codes: 0 done, 2 the input is wrong (one line: what, where, remedy), 1 anything else.
+Heavy imports happen inside the commands, so that `--help` is immediate.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from echojepa.cli_manifest import manifest_app
+from echojepa.errors import exit_codes
+
+app = typer.Typer(
+    name="echojepa",
+    help="Pretrain, tune and judge latent-predictive encoders of heart ultrasound on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(manifest_app, name="manifest")
+
+ConfigFile = Annotated[Path, typer.Argument(help="YAML file; it may extend another.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Settings as key=value.", metavar="[KEY=VALUE]...")
+]
+out = Console()
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="[OUT]", help="Where to put it.")] = Path(
+        "demo"
+    ),
+    overrides: Overrides = None,
+) -> None:
+    """The whole story on this machine, in minutes: phantoms, pretraining, probes, report."""
+    from echojepa.launch import demo as launch
+
+    result = launch.run(folder, overrides)
+    out.print(results_table(result.results))
+    out.print(f"report       {result.report}")
+    out.print(f"encoder      {result.encoder}")
+    out.print(f"TensorBoard  tensorboard --logdir {result.tensorboard}")
+    out.print(f"took         {result.seconds / 60:.1f} minutes")
+
+
+@app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for videos and manifest.")],
+    num_studies: Annotated[int, typer.Option(help="Studies to write.")],
+    overrides: Overrides = None,
+    processes: Annotated[int | None, typer.Option(help="Default: all cores.")] = None,
+) -> None:
+    """Write phantom heart studies as video files with labels."""
+    from rich.progress import Progress
+
+    from echojepa.config import parse
+    from echojepa.data.phantom import PhantomConfig, write_phantom
+
+    config = parse([f"num_studies={num_studies}", *(overrides or [])], PhantomConfig)
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("studies", total=config.num_studies)
+        manifest = write_phantom(
+            config,
+            folder,
+            num_processes=processes or os.cpu_count() or 1,
+            progress=lambda done, _: bar.update(task, completed=done),
+        )
+    out.print(manifest)
+
+
+@app.command()
+def pretrain(file: ConfigFile, overrides: Overrides = None) -> None:
+    """Pretrain; the same command resumes an interrupted run."""
+    from echojepa.config import load
+    from echojepa.launch.pretrain import PretrainJob, run
+
+    job = load(file, overrides or [], PretrainJob)
+    metrics = run(job)
+    out.print(f"{job.run_dir}: loss {metrics['loss']:.4f}" if metrics else f"{job.run_dir}: done")
+
+
+@app.command()
+def sweep(file: ConfigFile, overrides: Overrides = None) -> None:
+    """Search settings with Ray Tune; the same command resumes an interrupted search."""
+    from echojepa.config import load
+    from echojepa.launch.sweep import SweepJob, run
+
+    best = run(load(file, overrides or [], SweepJob))
+    out.print(best)
+
+
+@app.command()
+def evaluate(file: ConfigFile, overrides: Overrides = None) -> None:
+    """Judge a frozen encoder with linear probes; writes tables and a report."""
+    from echojepa.config import load
+    from echojepa.launch.evaluate import EvaluateJob, run
+
+    job = load(file, overrides or [], EvaluateJob)
+    out.print(results_table(run(job)))
+    out.print(Path(job.out) / "report.html")
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="Run folder or checkpoint.")],
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Encoder folder to write.")],
+) -> None:
+    """Export the encoder of a run's newest checkpoint (or of one checkpoint)."""
+    from echojepa.train.checkpoint import resolve
+    from echojepa.train.export import export_encoder
+
+    out.print(export_encoder(resolve(source), folder))
+
+
+@app.command()
+def audit(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
+    """Prove from a run's recorded indices that no sample was lost or doubled."""
+    from echojepa.train.run_audit import audit_run
+    from echojepa.train.run_folder import RunFolder
+
+    report = audit_run(RunFolder(run))
+    table = Table("attempt", "from step", "to step", "workers")
+    for part in report.attempts:
+        table.add_row(*(str(part[k]) for k in ("attempt", "start", "stop", "ranks")))
+    out.print(table)
+    out.print(f"{report.num_steps} steps, {report.num_samples} samples trained on")
+    out.print(
+        f"{report.num_unread} unreadable (weight 0), {report.num_dropped_steps} dropped steps, "
+        f"{report.num_redone_steps} steps redone after restarts"
+    )
+    report.raise_if_unclean(str(run))
+    out.print("clean: every sample exactly once")
+
+
+def results_table(results: list[Any]) -> Table:
+    """Test metrics of probes."""
+    table = Table("task", "features", "test metrics")
+    for result in results:
+        metrics = "  ".join(f"{name} {value:.3f}" for name, value in result.test.items())
+        table.add_row(result.task.name, result.features, metrics)
+    return table
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    with exit_codes():
+        app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Does every video hold what the manifest says? Opens and walks each one."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from echojepa.data.decode import probe
+from echojepa.errors import ClipError
+
+_RATE_TOLERANCE = 0.01
+
+
+def find_problems(table: pa.Table) -> list[tuple[str, str]]:
+    """(clip_id, what is wrong) of every clip whose file is unreadable or differs from its row."""
+    problems = []
+    columns = ["clip_id", "uri", "num_frames", "native_fps", "height", "width"]
+    for row in table.select(columns).to_pylist():
+        try:
+            info = probe(row["uri"])
+        except ClipError as error:
+            problems.append((row["clip_id"], str(error)))
+            continue
+        for name in ("num_frames", "height", "width"):
+            if getattr(info, name) != row[name]:
+                found = f"{name} is {getattr(info, name)}, the manifest says {row[name]}"
+                problems.append((row["clip_id"], found))
+        if abs(info.native_fps / row["native_fps"] - 1) > _RATE_TOLERANCE:
+            found = f"{info.native_fps:.3f} fps, the manifest says {row['native_fps']:.3f}"
+            problems.append((row["clip_id"], found))
+    return problems

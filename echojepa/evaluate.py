@@ -1,0 +1,223 @@
+"""Evaluation, assembled: frozen features in, fitted probes, tables and a report out.
+
+`evaluate(config, features)` needs no cluster; `launch.evaluate` computes the features on one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import Field
+
+from echojepa.config import Strict, validate
+from echojepa.data.manifest import manifest_fingerprint, read_manifest, with_absolute_uris
+from echojepa.data.sampling import ClipConfig
+from echojepa.errors import ManifestError, StorageError
+from echojepa.models.weights import read_config
+from echojepa.objectives.mask_picture import mask_picture
+from echojepa.objectives.masks import MaskConfig, MaskSampler
+from echojepa.probes.features import EncoderSource, FeatureExtractor, Pooling, load_view
+from echojepa.probes.fit import ProbeResult, fit_baseline, fit_probe
+from echojepa.probes.report import Report, write_report
+from echojepa.probes.tasks import Task, labelled_rows, labels_of, pick
+from echojepa.train.run_folder import RunFolder, read_lines
+
+PRETRAINED, RANDOM = "pretrained", "random weights"
+_NUM_PICTURES = 4
+
+
+class EvaluateConfig(Strict):
+    """What to evaluate, and on what."""
+
+    encoder: str
+    """Encoder folder, as a run exports it."""
+    manifest: str
+    out: str
+    """Folder for results.json, predictions.parquet and report.html."""
+    tasks: tuple[Task, ...]
+    run_dir: str | None = None
+    """The run the encoder comes from: its curves and masks go into the report."""
+    pooling: Pooling = "mean_std"
+    batch: int = Field(8, gt=0)
+    """Clips per forward pass."""
+    random_seed: int = Field(0, ge=0)
+    """Of the randomly initialised encoder every result stands beside."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of clips, keyed by clip id."""
+
+    clip_ids: list[str]
+    problems: list[str]
+    """stage|kind|message of clips that could not be read, "" of the others."""
+    by_encoder: dict[str, NDArray[np.float64]]
+    """[n, D] each."""
+
+    def rows_for(self, clip_ids: list[str]) -> NDArray[np.int64]:
+        """Row of every clip id."""
+        place = {clip_id: i for i, clip_id in enumerate(self.clip_ids)}
+        return np.array([place[clip_id] for clip_id in clip_ids], np.int64)
+
+
+def rows_to_encode(config: EvaluateConfig) -> pa.Table:
+    """Every manifest row that some task uses, with absolute URIs.
+
+    Raises:
+        ManifestError: a task's label is missing or has no clip in a split.
+    """
+    table = read_manifest(config.manifest)
+    wanted: set[str] = set()
+    for task in config.tasks:
+        wanted |= set(labelled_rows(table, task)["clip_id"].to_pylist())
+    table = table.filter(pa.array([c in wanted for c in table["clip_id"].to_pylist()]))
+    return with_absolute_uris(table, Path(config.manifest).resolve().parent)
+
+
+def extractor(config: EvaluateConfig) -> Callable[[], FeatureExtractor]:
+    """A picklable recipe of the feature extractor.
+
+    Raises:
+        CheckpointError: `config.encoder` is no encoder folder.
+    """
+    architecture, _ = read_config(Path(config.encoder))
+    folder = str(Path(config.encoder).resolve())
+    sources = {
+        PRETRAINED: EncoderSource(folder, architecture),
+        RANDOM: EncoderSource(None, architecture, config.random_seed),
+    }
+    clip, pooling = evaluation_clip(config), config.pooling
+    return lambda: FeatureExtractor(sources, clip, pooling)
+
+
+def evaluation_clip(config: EvaluateConfig) -> ClipConfig:
+    """Frames, rate and size the encoder was trained with."""
+    _, clip = read_config(Path(config.encoder))
+    return validate(clip, ClipConfig, f"{config.encoder}/config.json")
+
+
+def evaluate(config: EvaluateConfig, features: Features) -> list[ProbeResult]:
+    """Fit all probes, write results, predictions and the report; returns the results.
+
+    Raises:
+        ManifestError: too few readable labelled clips.
+        StorageError: `out` cannot be written.
+    """
+    table = read_manifest(config.manifest)
+    results: list[ProbeResult] = []
+    predictions: list[dict[str, Any]] = []
+    for task in config.tasks:
+        found, rows = _judge(table, task, features)
+        results += found
+        predictions += rows
+    out = Path(config.out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        _write_results(config, out, results, features)
+        pq.write_table(pa.Table.from_pylist(predictions), out / "predictions.parquet")
+        write_report(_report(config, results, features), out / "report.html")
+    except OSError as error:
+        raise StorageError(
+            f"results cannot be written: {error.strerror}", "Choose another `out`.", str(out)
+        ) from None
+    return results
+
+
+def _judge(
+    table: pa.Table, task: Task, features: Features
+) -> tuple[list[ProbeResult], list[dict[str, Any]]]:
+    """All probes of one task, and its test predictions keyed by clip id."""
+    readable = {c for c, p in zip(features.clip_ids, features.problems, strict=True) if not p}
+    rows = labelled_rows(table, task)
+    rows = rows.filter(pa.array([c in readable for c in rows["clip_id"].to_pylist()]))
+    labels = labels_of(rows, task)
+    for split in ("train", "val", "test"):
+        if not (labels.splits == split).any():
+            raise ManifestError(
+                f"task {task.name!r} has no readable labelled clip in split {split!r}",
+                "Label more clips, or split the manifest again.",
+            )
+    where = features.rows_for(labels.clip_ids)
+    results = [
+        fit_probe(task, labels, name, values[where]) for name, values in features.by_encoder.items()
+    ]
+    results.append(fit_baseline(task, labels))
+    tested = [c for c, s in zip(labels.clip_ids, labels.splits, strict=True) if s == "test"]
+    lines = [
+        {
+            "task": task.name,
+            "features": result.features,
+            "clip_id": clip_id,
+            "truth": str(truth),
+            "predicted": str(predicted),
+        }
+        for result in results
+        for clip_id, truth, predicted in zip(tested, result.truth, result.predicted, strict=True)
+    ]
+    return results, lines
+
+
+def _write_results(
+    config: EvaluateConfig, out: Path, results: list[ProbeResult], features: Features
+) -> None:
+    content = {
+        "encoder": Path(config.encoder).name,
+        "manifest_fingerprint": manifest_fingerprint(config.manifest),
+        "num_clips": len(features.clip_ids),
+        "num_unreadable": sum(bool(p) for p in features.problems),
+        "results": [
+            {
+                "task": r.task.name,
+                "features": r.features,
+                "regularisation": r.regularisation,
+                "num_test": len(r.truth),
+                "val": r.val,
+                "test": r.test,
+            }
+            for r in results
+        ],
+    }
+    (out / "results.json").write_text(json.dumps(content, indent=1))
+
+
+def _report(config: EvaluateConfig, results: list[ProbeResult], features: Features) -> Report:
+    curves: list[dict[str, Any]] = []
+    facts = {"clips encoded": str(len(features.clip_ids))}
+    pictures: list[NDArray[np.uint8]] = []
+    if config.run_dir is not None:
+        folder = RunFolder(config.run_dir)
+        curves = read_lines(folder.path / "metrics.jsonl")
+        identity = folder.identity()
+        facts |= {
+            "config hash": identity["config_hash"],
+            "source commit": str(identity["git_commit"])[:12],
+            "manifest SHA-256": identity["manifest_fingerprint"][:16],
+        }
+        pictures = _pictures(config, folder.config_tree())
+    unread = [p for p in features.problems if p]
+    return Report(results=results, curves=curves, pictures=pictures, facts=facts, unread=unread)
+
+
+def _pictures(config: EvaluateConfig, run: dict[str, Any]) -> list[NDArray[np.uint8]]:
+    """Some clips with the masks the run trained with."""
+    clip = evaluation_clip(config)
+    architecture, _ = read_config(Path(config.encoder))
+    grid = architecture.grid(clip.num_frames, clip.size, clip.size)
+    masks = MaskSampler(
+        validate(run["objective"]["masks"], MaskConfig, "config.yaml"), grid, run["seed"]
+    )
+    rows = rows_to_encode(config)
+    chosen = rows.take(pick(rows["clip_id"].to_pylist(), _NUM_PICTURES, seed=1)).to_pylist()
+    drawn = masks(np.arange(len(chosen)))
+    return [
+        mask_picture(load_view(row, clip), [m.hidden[i] for m in drawn], grid)
+        for i, row in enumerate(chosen)
+    ]

@@ -1,0 +1,99 @@
+"""The whole story on one machine, through the very parts a cluster uses.
+
+Phantom studies as real video files, then pretraining (Ray Data, two Ray Train workers, ZeRO-3), an
+audit of what was trained on, frozen probes beside chance and random weights, and a report.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import Progress
+
+from echojepa.config import load
+from echojepa.data.phantom import PhantomConfig, write_phantom
+from echojepa.errors import ConfigError
+from echojepa.launch import evaluate, pretrain
+from echojepa.launch.connect import connected
+from echojepa.launch.evaluate import EvaluateJob
+from echojepa.launch.pretrain import PretrainJob
+from echojepa.probes.fit import ProbeResult
+from echojepa.train.run_audit import audit_run
+from echojepa.train.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """Where things are."""
+
+    report: Path
+    tensorboard: Path
+    encoder: Path
+    results: list[ProbeResult]
+    seconds: float
+
+
+def run(out: Path, overrides: list[str] | None = None) -> DemoResult:
+    """Run the demo into `out`; a second call resumes an interrupted one.
+
+    Args:
+        overrides: of the pretraining config, for shorter or longer demos.
+
+    Raises:
+        UserError: the folder cannot be written, or the settings are wrong.
+    """
+    began = time.monotonic()
+    console = Console(stderr=True)
+    configs = config_folder()
+    out = out.resolve()
+    manifest, run_dir = out / "phantom" / "manifest.parquet", out / "run"
+    phantom = load(configs / "data" / "demo.yaml", [], PhantomConfig)
+    paths = [f"run_dir={run_dir}", f"data.manifest={manifest}"]
+    job = load(configs / "pretrain" / "demo.yaml", [*paths, *(overrides or [])], PretrainJob)
+    tested = [f"run_dir={run_dir}", f"encoder={run_dir / 'encoder'}", f"manifest={manifest}"]
+    judge = load(configs / "evaluate" / "demo.yaml", [*tested, f"out={out}"], EvaluateJob)
+
+    console.rule("1  phantom hearts, filmed")
+    with Progress(console=console) as bar:
+        task = bar.add_task("studies", total=phantom.num_studies)
+        write_phantom(
+            phantom,
+            out / "phantom",
+            num_processes=os.cpu_count() or 1,
+            progress=lambda done, _: bar.update(task, completed=done),
+        )
+    with connected(job.cluster):
+        console.rule("2  pretraining: Ray Data, Ray Train, ZeRO-3")
+        pretrain.run(job)
+        report = audit_run(RunFolder(run_dir))
+        report.raise_if_unclean(str(run_dir))
+        console.print(f"audit: {report.num_samples} samples, each exactly once")
+        console.rule("3  what is the frozen encoder worth?")
+        results = evaluate.run(judge)
+    return DemoResult(
+        report=out / "report.html",
+        tensorboard=run_dir / "tensorboard",
+        encoder=run_dir / "encoder",
+        results=results,
+        seconds=time.monotonic() - began,
+    )
+
+
+def config_folder() -> Path:
+    """`configs/` of the clone this package is installed from.
+
+    Raises:
+        ConfigError: the package was installed without its repository.
+    """
+    folder = Path(__file__).resolve().parents[2] / "configs"
+    if not folder.is_dir():
+        raise ConfigError(
+            "the repository's configs/ folder is not beside the package",
+            "Install from a clone with `pip install -e .`.",
+            str(folder),
+        )
+    return folder

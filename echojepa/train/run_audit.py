@@ -1,0 +1,37 @@
+"""`echojepa audit RUN`: everything the audit needs, read from the run folder alone."""
+
+from __future__ import annotations
+
+from echojepa.config import validate
+from echojepa.data.manifest import open_clips
+from echojepa.data.stream import DataConfig
+from echojepa.errors import ManifestError, StorageError
+from echojepa.train.record import AuditReport, Expected, audit
+from echojepa.train.run_folder import RunFolder
+
+
+def audit_run(folder: RunFolder) -> AuditReport:
+    """Prove from its recorded indices that a run lost and doubled no sample.
+
+    Raises:
+        StorageError: not a run folder, or a run that never started.
+        ManifestError: the manifest is gone, or no longer the one of the run.
+    """
+    identity, tree = folder.identity(), folder.config_tree()
+    attempts = folder.attempts()
+    if not attempts:
+        raise StorageError("the run has never started", "Start it first.", str(folder.path))
+    data = validate(tree["data"], DataConfig, str(folder.path))
+    clips = open_clips(data.manifest, data.where)
+    if clips.fingerprint != identity["manifest_fingerprint"]:
+        raise ManifestError(
+            "the manifest has changed since the run", "Restore it to audit.", data.manifest
+        )
+    expected = Expected(
+        clips=clips,
+        seed=tree["seed"],
+        global_batch=tree["loop"]["global_batch"],
+        origin=attempts[-1]["origin"],
+    )
+    starts = {attempt["attempt"]: attempt["start_step"] for attempt in attempts}
+    return audit(folder.samples, starts, expected)

@@ -1,0 +1,14 @@
+"""An evaluation as a cluster job.
+
+ray job submit --working-dir . -- python ray_jobs/evaluate.py configs/evaluate/FILE.yaml key=value
+"""
+
+import sys
+
+from echojepa.config import load
+from echojepa.errors import exit_codes
+from echojepa.launch.evaluate import EvaluateJob, run
+
+if __name__ == "__main__":
+    with exit_codes():
+        run(load(sys.argv[1], sys.argv[2:], EvaluateJob))
