@@ -1,0 +1,63 @@
+"""Fixtures shared by all tests: small phantoms on disk, and tiny configs that train in seconds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from echojepa.data.phantom import PhantomConfig, write_phantom
+
+sys.path.insert(0, str(Path(__file__).parent))  # helpers beside this file: `ranks`
+DATA = Path(__file__).parent / "data"
+
+
+@pytest.fixture(scope="session")
+def phantom_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve hearts, two views each, 64 px, 24 frames: 24 real video files with a manifest."""
+    config = PhantomConfig(
+        num_studies=12, size=64, num_frames=24, split_fractions=(0.5, 0.25, 0.25), seed=3
+    )
+    return write_phantom(config, tmp_path_factory.mktemp("phantom"))
+
+
+@pytest.fixture
+def tiny_tree(phantom_manifest: Path, tmp_path: Path) -> dict[str, Any]:
+    """A pretraining config as a plain tree; 48 px clips of 4 frames, width 48, depth 2."""
+    return {
+        "run_dir": str(tmp_path / "run"),
+        "seed": 1,
+        "data": {
+            "manifest": str(phantom_manifest),
+            "where": {"split": None},
+            "clip": {"num_frames": 4, "fps": 10.0, "size": 48},
+            "max_bad_fraction": 0.2,
+            "cpus_per_decoder": 0.5,
+        },
+        "model": {
+            "encoder": {"width": 48, "depth": 2, "num_heads": 4, "patch_size": 8},
+            "predictor": {"width": 24, "depth": 1, "num_heads": 2},
+        },
+        "objective": {
+            "masks": {
+                "generators": [
+                    {"num_blocks": 4, "spatial_scale": 0.15},
+                    {"num_blocks": 2, "spatial_scale": 0.5},
+                ]
+            }
+        },
+        "optimizer": {
+            "lr": {"peak": 1e-3, "start": 1e-4, "warmup_steps": 4},
+            "precision": "float32",
+            "max_micro_batch": 8,
+        },
+        "loop": {
+            "num_steps": 8,
+            "global_batch": 8,
+            "checkpoint_every_steps": 4,
+            "log_every_steps": 2,
+            "image_every_steps": 4,
+        },
+    }

@@ -1,0 +1,276 @@
+"""The whole of `pretrain` in one process: beginning, resuming, forking, refusing, reporting."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from ranks import losses, prepare, pretrain_plain
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from echojepa.data.stream import StreamShape
+from echojepa.errors import (
+    BadDataError,
+    CheckpointError,
+    ConfigError,
+    ManifestError,
+    StorageError,
+)
+from echojepa.models.weights import load_encoder
+from echojepa.pretrain import pretrain
+from echojepa.train.checkpoint import folder_of
+from echojepa.train.engine import Engine, OptimizerConfig, PlainEngine
+from echojepa.train.run_audit import audit_run
+from echojepa.train.run_folder import RunFolder
+from echojepa.train.shards import ShardReader
+from echojepa.train.worker import LocalWorker
+
+Tree = dict[str, Any]
+
+
+@pytest.fixture
+def tree(tiny_tree: Tree) -> Tree:
+    tiny_tree["loop"]["log_every_steps"] = 1
+    return tiny_tree
+
+
+def variant(tree: Tree, name: str) -> Tree:
+    other = copy.deepcopy(tree)
+    other["run_dir"] = f"{tree['run_dir']}_{name}"
+    return other
+
+
+def test_a_run_leaves_everything_behind(tree: Tree) -> None:
+    tree["loop"]["probe_every_steps"] = 4
+    tree["probe"] = {
+        "task": {"name": "lvef", "label": "lvef", "kind": "regression"},
+        "num_train": 8,
+        "num_val": 4,
+    }
+    metrics = pretrain(prepare(tree), LocalWorker())
+    run = RunFolder(tree["run_dir"])
+    assert len(losses(tree)) == 8
+    assert "probe/lvef_r2" in metrics
+    assert audit_run(run).num_samples == 64
+    encoder = load_encoder(run.encoder)
+    with ShardReader(folder_of(run.checkpoints, 8)) as reader:
+        for name, parameter in encoder.named_parameters():
+            assert torch.equal(parameter, reader.whole(f"weight/target.{name}"))
+    card = (run.encoder / "README.md").read_text()
+    assert run.identity()["manifest_fingerprint"] in card
+    assert "not a medical device" in card
+
+
+def test_tensorboard_holds_scalars_images_and_the_config(tree: Tree) -> None:
+    pretrain_plain(tree)
+    events = EventAccumulator(str(RunFolder(tree["run_dir"]).tensorboard))
+    events.Reload()
+    tags = events.Tags()
+    assert {
+        "loss/loss",
+        "loss/loss_mask_0",
+        "loss/loss_mask_1",
+        "schedule/lr",
+        "schedule/weight_decay",
+        "schedule/momentum",
+        "health/gradient_norm",
+        "health/feature_std",
+        "health/effective_rank",
+        "speed/clips_per_second",
+        "speed/data_wait_share",
+        "speed/step_seconds",
+        "speed/memory_gb",
+    } <= set(tags["scalars"])
+    assert len(events.Scalars("loss/loss")) == 8
+    assert "masks" in tags["images"]
+    assert "config/text_summary" in tags["tensors"]
+
+
+def test_stop_and_resume_is_bit_equal(tree: Tree) -> None:
+    whole = pretrain_plain(variant(tree, "whole"))
+    parts = variant(tree, "parts")
+    for stop in (3, 4, None):
+        parts["loop"]["stop_after_step"] = stop
+        resumed = pretrain_plain(parts)
+    assert resumed == whole
+    report = audit_run(RunFolder(parts["run_dir"]))
+    assert not report.findings
+    assert [a["start"] for a in report.attempts] == [0, 3, 4]
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_reported(tree: Tree) -> None:
+    whole = pretrain_plain(variant(tree, "whole"))
+    tree["loop"] |= {"checkpoint_every_steps": 2, "stop_after_step": 4}
+    pretrain_plain(tree)
+    run = RunFolder(tree["run_dir"])
+    (folder_of(run.checkpoints, 4) / "state.json").write_text("{}")
+    tree["loop"]["stop_after_step"] = None
+    assert pretrain_plain(tree) == whole
+    assert "step_00000004" in run.events("damaged_checkpoint")[0]["reason"]
+    assert audit_run(run).num_redone_steps == 2
+
+
+def test_fork_takes_over_state_and_cursor(tree: Tree) -> None:
+    tree["loop"]["stop_after_step"] = 4
+    pretrain_plain(tree)
+    fork = variant(tree, "fork")
+    fork["fork_from"] = tree["run_dir"]
+    fork["loop"] |= {"num_steps": 3, "stop_after_step": None}
+    fork["optimizer"]["lr"] = {"peak": 1e-4, "shape": "linear", "final": 0.0}
+    pretrain_plain(fork)
+    run = RunFolder(fork["run_dir"])
+    assert run.attempts()[0]["origin"] == 4 * 8
+    assert audit_run(run).num_samples == 3 * 8
+    state = json.loads((folder_of(run.checkpoints, 3) / "state.json").read_text())
+    assert state["loop"]["num_applied"] == 4 + 3, "Adam's own count goes on"
+
+
+def test_init_takes_weights_only(tree: Tree) -> None:
+    pretrain_plain(tree)
+    source = RunFolder(tree["run_dir"])
+    for name, path in (("encoder", source.encoder), ("run", source.path)):
+        new = variant(tree, name)
+        new["init_from"] = str(path)
+        new["optimizer"]["lr"] = {"peak": 0.0}
+        new["optimizer"]["weight_decay"] = {"peak": 0.0}
+        new["loop"] |= {"num_steps": 1, "checkpoint_every_steps": 1}
+        pretrain_plain(new)
+        with (
+            ShardReader(folder_of(RunFolder(new["run_dir"]).checkpoints, 1)) as begun,
+            ShardReader(folder_of(source.checkpoints, 8)) as given,
+        ):
+            key = "norm.weight"
+            old = given.whole(f"weight/{'target' if name == 'encoder' else 'encoder'}.{key}")
+            assert torch.equal(begun.whole(f"weight/encoder.{key}"), old)
+            assert torch.equal(
+                begun.whole("weight/target.norm.weight"),
+                given.whole("weight/target.norm.weight").lerp(old, 1 - 0.99925),
+            )
+
+
+def test_init_from_another_architecture_is_refused(tree: Tree) -> None:
+    pretrain_plain(tree)
+    for source in ("encoder", ""):
+        other = variant(tree, f"wide{source}")
+        other["model"]["encoder"]["width"] = 64
+        other["init_from"] = str(Path(tree["run_dir"]) / source)
+        with pytest.raises(CheckpointError, match="another architecture"):
+            pretrain_plain(other)
+
+
+def test_resume_refuses_another_run(tree: Tree) -> None:
+    tree["loop"]["stop_after_step"] = 2
+    pretrain_plain(tree)
+    changed = copy.deepcopy(tree)
+    changed["optimizer"]["lr"]["peak"] = 2e-3
+    changed["loop"]["global_batch"] = 4
+    with pytest.raises(ConfigError, match=r"optimizer.lr.peak, loop.global_batch.*fork_from"):
+        pretrain_plain(changed)
+    tree["optimizer"]["max_micro_batch"] = 4
+    tree["loop"]["log_every_steps"] = 2
+    pretrain_plain(tree)  # what does not touch the mathematics may change
+
+
+def test_resume_refuses_a_changed_manifest(tree: Tree, tmp_path: Path) -> None:
+    original = Path(tree["data"]["manifest"])
+    table = pq.read_table(original)
+    uris = [str(original.parent / uri) for uri in table["uri"].to_pylist()]
+    table = table.set_column(table.column_names.index("uri"), "uri", [uris])
+    manifest = tmp_path / "manifest.parquet"
+    pq.write_table(table, manifest)
+    tree["data"]["manifest"] = str(manifest)
+    tree["loop"]["stop_after_step"] = 2
+    pretrain_plain(tree)
+    pq.write_table(table.slice(1), manifest)
+    with pytest.raises(ManifestError, match="the manifest has changed"):
+        pretrain_plain(tree)
+    with pytest.raises(ManifestError, match="the manifest has changed"):
+        audit_run(RunFolder(tree["run_dir"]))
+
+
+def test_folders_that_cannot_be_used(tree: Tree, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    tree["run_dir"] = str(tmp_path / "file" / "run")
+    with pytest.raises(StorageError, match="the run folder cannot be written"):
+        prepare(tree)
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign" / "thesis.tex").write_text("")
+    tree["run_dir"] = str(tmp_path / "foreign")
+    with pytest.raises(StorageError, match="holds no run"):
+        prepare(tree)
+
+
+def test_too_many_unreadable_clips_stop_the_run(tree: Tree, tmp_path: Path) -> None:
+    table = pq.read_table(tree["data"]["manifest"])
+    uris = [f"gone/{i}.mp4" for i in range(len(table))]
+    pq.write_table(
+        table.set_column(table.column_names.index("uri"), "uri", [uris]), tmp_path / "m.parquet"
+    )
+    tree["data"] |= {"manifest": str(tmp_path / "m.parquet"), "max_bad_fraction": 0.01}
+    with pytest.raises(BadDataError, match=r"16 of 16 samples could not be read.*max_bad_fraction"):
+        pretrain_plain(tree)
+    run = RunFolder(tree["run_dir"])
+    rejected = pq.read_table(run.path / "rejected.parquet").to_pylist()
+    assert {(r["stage"], r["type"]) for r in rejected} == {("open", "missing")}
+    assert str(tmp_path) not in (run.path / "events.jsonl").read_text(), "no path in the logs"
+    assert run.events("empty_step"), "a step without a readable clip changes nothing, and is said"
+
+
+class PoisonedWorker(LocalWorker):
+    """Plants a value in the loss of one step."""
+
+    def __init__(self, at_backward: int, value: float) -> None:
+        self._at_backward = at_backward
+        self._value = value
+        self.before: dict[str, torch.Tensor] = {}
+        self.after: dict[str, torch.Tensor] = {}
+
+    def engine(
+        self, module: torch.nn.Module, config: OptimizerConfig, shape: StreamShape
+    ) -> Engine:
+        outer = self
+
+        class Poisoned(PlainEngine):
+            count = 0
+
+            def backward(self, loss: torch.Tensor, *, last: bool) -> None:
+                self.count += 1
+                if self.count == outer._at_backward + 1:
+                    outer.after = snapshot(self)
+                if self.count == outer._at_backward:
+                    outer.before = snapshot(self)
+                    loss = loss * outer._value
+                super().backward(loss, last=last)
+
+        return Poisoned(module, config)
+
+
+def snapshot(engine: PlainEngine) -> dict[str, torch.Tensor]:
+    return {key: shard.data.clone() for key, shard in engine.shards().items()}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_step_that_is_not_finite_changes_nothing(tree: Tree, value: float) -> None:
+    worker = PoisonedWorker(3, value)
+    pretrain(prepare(tree), worker)
+    assert worker.before.keys() == worker.after.keys()
+    assert all(torch.equal(worker.before[k], worker.after[k]) for k in worker.before)
+    run = RunFolder(tree["run_dir"])
+    assert [e["step"] for e in run.events("non_finite_step")] == [2]
+    assert audit_run(run).num_dropped_steps == 1
+    state = json.loads((folder_of(run.checkpoints, 8) / "state.json").read_text())
+    assert state["loop"]["num_applied"] == 7
+    assert np.isfinite(losses(tree)[-1])
+
+
+def test_other_seeds_give_other_runs(tree: Tree) -> None:
+    first = pretrain_plain(variant(tree, "a"))
+    assert pretrain_plain(variant(tree, "b")) == first
+    tree["seed"] = 2
+    assert pretrain_plain(variant(tree, "c")) != first
