@@ -191,7 +191,7 @@ def assign_splits(table: pa.Table, fractions: Sequence[float], seed: int) -> pa.
     A patient keeps its split when others are added. `fractions` are the three shares; they sum
     to 1.
     """
-    if len(fractions) != len(SPLITS) or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+    if len(fractions) != 3 or not (min(fractions) >= 0 and abs(sum(fractions) - 1) <= 1e-6):
         raise ManifestError(
             f"split fractions {tuple(fractions)} are not three shares that sum to 1",
             "Write for instance 0.8,0.1,0.1.",

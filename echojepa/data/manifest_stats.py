@@ -41,6 +41,7 @@ def _spread(table: pa.Table) -> Rows:
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
             continue
         values = np.asarray(pc.drop_null(table[name]).to_pylist(), np.float64)
+        values = values[~np.isnan(values)]
         if len(values):
             low, median, high = np.quantile(values, [0, 0.5, 1])
             rows[name] = {

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 import ray
 from pydantic import Field, model_validator
+from ray.autoscaler.sdk import request_resources
 
 from echojepa.config import Strict
 from echojepa.errors import ClusterError
@@ -96,22 +97,30 @@ def worker_resources(config: ClusterConfig) -> dict[str, float]:
     return {"CPU": 0, TRAIN_RESOURCE: 1}
 
 
+def _shortage(needed: dict[str, float], num_workers: int) -> dict[str, float]:
+    """The resources of which the whole cluster has too little."""
+    total = ray.cluster_resources()
+    return {k: v for k, v in needed.items() if total.get(k, 0) < v * num_workers}
+
+
 def wait_for_workers(config: ClusterConfig) -> None:
     """Return once the cluster has room for the fewest workers.
 
     Raises:
         ClusterError: it has not after `wait_seconds`.
     """
-    needed = worker_resources(config)
+    needed = {name: share for name, share in worker_resources(config).items() if share}
     deadline = time.monotonic() + config.wait_seconds
-    while True:
-        total = ray.cluster_resources()
-        short = {k: v for k, v in needed.items() if total.get(k, 0) < v * config.num_workers}
-        if not short:
-            return
-        if time.monotonic() >= deadline:
-            break
+    short = _shortage(needed, config.num_workers)
+    if short:  # an autoscaler acts on this; without one it is a no-op
+        request_resources(bundles=[needed] * config.num_workers)
+    while short and time.monotonic() < deadline:
         time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+        short = _shortage(needed, config.num_workers)
+    request_resources(bundles=[])
+    if not short:
+        return
+    total = ray.cluster_resources()
     name, each = next(iter(short.items()))
     fit = int(total.get(name, 0) // each)
     raise ClusterError(

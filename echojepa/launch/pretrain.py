@@ -21,7 +21,7 @@ from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
 from torch import nn
 
 from echojepa import errors
-from echojepa.config import to_tree, validate
+from echojepa.config import changeable, to_tree, validate
 from echojepa.data import pipeline
 from echojepa.data.manifest import open_clips
 from echojepa.data.stream import Columns, DataConfig, Segment, StreamShape
@@ -46,7 +46,7 @@ _STOPPED = "stopped.json"
 class PretrainJob(PretrainConfig):
     """A pretraining run and where it runs."""
 
-    cluster: ClusterConfig = ClusterConfig()
+    cluster: ClusterConfig = changeable(ClusterConfig())
 
 
 class RayWorker:

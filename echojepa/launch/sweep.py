@@ -161,13 +161,6 @@ def _check_metric(job: SweepJob, trial: PretrainJob) -> None:
             "Set `probe` and loop.probe_every_steps there.",
             job.base,
         )
-    if trial.loop.log_every_steps != trial.loop.probe_every_steps:
-        raise ConfigError(
-            f"loop.log_every_steps {trial.loop.log_every_steps} differs from "
-            f"loop.probe_every_steps {trial.loop.probe_every_steps}",
-            "Make them equal: every report of a trial must carry its score.",
-            job.base,
-        )
 
 
 def _check_folder(job: SweepJob, base: PretrainJob, out: Path) -> None:

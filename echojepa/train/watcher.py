@@ -88,7 +88,11 @@ class RunWatcher:
         publish: Callable[[dict[str, float]], None],
         probe: Probe | None = None,
     ) -> None:
-        """`publish` hands metrics to whoever launched the run; `probe` may be absent."""
+        """`probe` may be absent.
+
+        `publish` hands metrics to whoever launched the run, where a probe was fitted and at the
+        end. Not more often: a report to Ray Train waits for its controller, about two seconds.
+        """
         self._folder = folder
         self._masks = masks
         self._cadence = cadence
@@ -114,13 +118,15 @@ class RunWatcher:
             self._note_dropped(report)
         if self._writer is not None and (done == 1 or done % self._cadence.image == 0):
             self._writer.add_images("masks", self._pictures(report), done, dataformats="NHWC")
-        if done % self._cadence.log and done != self._cadence.last:
+        if done % self._cadence.log and done != self._cadence.last and not self._probe_due(done):
             return None
         metrics = self._metrics(report)
-        if self._probe and self._probe_due(done):
+        probed = self._probe_due(done)
+        if self._probe is not None and probed:
             metrics |= self._probe()
         self._write(done, metrics)
-        self._publish({"step": done, **metrics})
+        if probed or done == self._cadence.last:
+            self._publish({"step": done, **metrics})
         self._since, self._clips, self._waited, self._steps = time.perf_counter(), 0.0, 0.0, 0
         return metrics
 
@@ -138,7 +144,9 @@ class RunWatcher:
 
     def _probe_due(self, done: int) -> bool:
         every = self._cadence.probe
-        return every is not None and (done % every == 0 or done == self._cadence.last)
+        if self._probe is None or every is None:
+            return False
+        return done % every == 0 or done == self._cadence.last
 
     def _metrics(self, report: StepReport) -> dict[str, float]:
         """Scalars of this step and of the time since the last logged one; a collective call."""

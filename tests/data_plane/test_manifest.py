@@ -1,0 +1,381 @@
+"""Manifests: what is accepted, what is refused in which words, and the memory-mapped table."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from clips import clip_rows
+
+from echojepa.data.manifest import (
+    SCHEMA,
+    SPLITS,
+    STREAM_COLUMNS,
+    ClipFilter,
+    assign_splits,
+    check_manifest,
+    filter_rows,
+    manifest_fingerprint,
+    open_clips,
+    read_manifest,
+    read_without_splits,
+    with_absolute_uris,
+    write_manifest,
+)
+from echojepa.errors import ManifestError
+
+ALL = ClipFilter(split=None)
+
+
+def write_raw(folder: Path, **changes: Any) -> Path:
+    """A Parquet file with the columns of `clip_rows`, unchecked."""
+    path = folder / "manifest.parquet"
+    pq.write_table(clip_rows(**changes), path)
+    return path
+
+
+# ------------------------------------------------------------------------------ reading, writing
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    splits = ["train", "val", None, "test"]
+    lvef = [55.0, None, 61.5, 40.0]
+    views = ["A4C", None, "PLAX", "A4C"]
+    table = clip_rows(split=splits, view=views, lvef=lvef)
+    path = write_manifest(table, tmp_path / "made" / "here" / "manifest.parquet")
+    read = read_manifest(path)
+    assert read.column_names == [*SCHEMA.names, "lvef"]
+    assert [read.schema.field(name).type for name in SCHEMA.names] == SCHEMA.types
+    for name in table.column_names:
+        assert read[name].to_pylist() == table[name].to_pylist()
+    for absent in ("doppler", "population", "content_hash"):
+        assert read[absent].to_pylist() == [None] * 4
+    assert [file.name for file in path.parent.iterdir()] == ["manifest.parquet"]
+    again = write_manifest(read, tmp_path / "again.parquet")
+    assert read_manifest(again).equals(read)
+
+
+def test_narrower_types_are_widened(tmp_path: Path) -> None:
+    path = write_raw(
+        tmp_path,
+        num_frames=pa.array([10, 20, 30, 40], pa.int16()),
+        native_fps=[25, 30, 47, 50],
+        view=pa.array(["A4C", "A2C", "A4C", "A4C"]).dictionary_encode(),
+    )
+    read = read_manifest(path)
+    assert read["num_frames"].type == pa.int32()
+    assert read["native_fps"].to_pylist() == [25.0, 30.0, 47.0, 50.0]
+    assert read["view"].type == pa.string()
+
+
+def test_a_bad_table_is_not_written(tmp_path: Path) -> None:
+    target = write_manifest(clip_rows(), tmp_path / "manifest.parquet")
+    before = target.read_bytes()
+    with pytest.raises(ManifestError, match="occurs 2 times"):
+        write_manifest(clip_rows(clip_id=["a", "a", "b", "c"]), target)
+    assert target.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["manifest.parquet"]
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    path = tmp_path / "none.parquet"
+    for call in (read_manifest, read_without_splits, lambda p: open_clips(p, ALL, tmp_path)):
+        with pytest.raises(ManifestError, match="no such manifest") as caught:
+            call(path)
+        assert caught.value.where == str(path)
+        assert "echojepa phantom" in caught.value.remedy
+    with pytest.raises(ManifestError, match="no such manifest"):
+        read_manifest(tmp_path)  # a folder
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5, 0.99])
+def test_not_parquet(tmp_path: Path, part: float) -> None:
+    content = write_raw(tmp_path).read_bytes()
+    damaged = tmp_path / "damaged.parquet"
+    damaged.write_bytes(content[: int(len(content) * part)])
+    with pytest.raises(ManifestError, match="not a Parquet file: ") as caught:
+        read_manifest(damaged)
+    assert "\n" not in str(caught.value)
+    damaged.write_text("clip_id,patient_id\n")
+    with pytest.raises(ManifestError, match="not a Parquet file: "):
+        read_manifest(damaged)
+
+
+NEEDED = [field.name for field in SCHEMA if not field.nullable]
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_missing_column(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ManifestError, match=f"column '{name}' is missing"):
+        read_manifest(write_raw(tmp_path, **{name: None}))
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_null(tmp_path: Path, name: str) -> None:
+    values = clip_rows()[name].to_pylist()
+    values[2] = None
+    with pytest.raises(ManifestError, match=f"column '{name}' is null in row 2"):
+        read_manifest(write_raw(tmp_path, **{name: values}))
+
+
+BAD_VALUES: list[tuple[dict[str, Any], str]] = [
+    ({"num_frames": ["1", "2", "many", "4"]}, "column 'num_frames' is string, not int32"),
+    ({"num_frames": [1.5, 2.0, 3.0, 4.0]}, "column 'num_frames' is double, not int32"),
+    ({"num_frames": [1, 2, 3, 2**40]}, "column 'num_frames' is int64, not int32"),
+    ({"uri": [["a"], ["b"], ["c"], ["d"]]}, "column 'uri' is list<.*>, not string"),
+    ({"native_fps": [{"rate": 30}] * 4}, "column 'native_fps' is struct<.*>, not double"),
+    ({"clip_id": ["a", "b", "a", "a"]}, "clip_id 'a' occurs 3 times"),
+    ({"num_frames": [9, 0, 9, 9]}, "num_frames = 0 of clip 'c1' is not "),
+    ({"native_fps": [9, 9, 9, -1.0]}, "native_fps = -1.0 of clip 'c3' is not "),
+    ({"native_fps": [float("nan"), 9, 9, 9]}, "native_fps = nan of clip 'c0' is not "),
+    ({"height": [9, 9, 0, 9]}, "height = 0 of clip 'c2' is not "),
+    ({"width": [9, -9, 0, 9]}, "width = -9 of clip 'c1' is not "),
+    ({"split": ["train", "dev", None, "val"]}, "split 'dev' is not one of train, val, test"),
+    ({"doppler": ["color", None, "none", None]}, "doppler 'color' is not one of none, colour"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD_VALUES, ids=[m for _, m in BAD_VALUES])
+def test_bad_values(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = write_raw(tmp_path, **changes)
+    with pytest.raises(ManifestError, match=message) as caught:
+        read_manifest(path)
+    assert caught.value.where == str(path)
+    assert caught.value.remedy
+    with pytest.raises(ManifestError, match=message):
+        open_clips(path, ALL, tmp_path / "cache")
+
+
+def test_infinite_frame_rate_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="native_fps = inf of clip 'c1'"):
+        read_manifest(write_raw(tmp_path, native_fps=[30.0, float("inf"), 30.0, 30.0]))
+
+
+def test_no_rows(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="the manifest has no rows"):
+        read_manifest(write_raw(tmp_path, count=0))
+
+
+def test_a_patient_in_two_splits_is_named_with_both(tmp_path: Path) -> None:
+    patients = ["ann", "bob", "bob", "cyd"]
+    path = write_raw(tmp_path, patient_id=patients, split=["train", "val", "test", "train"])
+    with pytest.raises(ManifestError, match=r"patient 'bob' is in two splits \(test and val\); 1 "):
+        read_manifest(path)
+    unassigned = clip_rows(patient_id=patients, split=["train", "val", None, "train"])
+    assert len(check_manifest(unassigned, "here")) == 4
+
+
+def test_read_without_splits_repairs_a_patient_in_two_splits(tmp_path: Path) -> None:
+    path = write_raw(
+        tmp_path, patient_id=["a", "b", "b", "c"], split=["train", "val", "test", "not a split"]
+    )
+    with pytest.raises(ManifestError):
+        read_manifest(path)
+    table = read_without_splits(path)
+    assert table["split"].to_pylist() == [None] * 4
+    mended = write_manifest(assign_splits(table, (0.5, 0.25, 0.25), seed=0), path)
+    splits = read_manifest(mended)["split"].to_pylist()
+    assert splits[1] == splits[2]
+    assert set(splits) <= set(SPLITS)
+
+
+def test_fingerprint_is_of_every_byte(tmp_path: Path) -> None:
+    path = write_raw(tmp_path)
+    content = path.read_bytes()
+    assert manifest_fingerprint(path) == hashlib.sha256(content).hexdigest()
+    large = tmp_path / "large"
+    large.write_bytes(bytes(3 * 2**20))
+    before = manifest_fingerprint(large)
+    with large.open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\1")
+    assert manifest_fingerprint(large) != before
+
+
+# ---------------------------------------------------------------------------------------- splits
+
+
+def patients_table(num_patients: int, clips_each: int = 2) -> pa.Table:
+    """Clips of many patients, the clips of one patient far apart."""
+    patients = [f"patient-{i}" for i in range(num_patients)] * clips_each
+    return check_manifest(clip_rows(len(patients), patient_id=patients), "here")
+
+
+def split_by_patient(table: pa.Table) -> dict[str, set[str]]:
+    """The splits that occur for each patient."""
+    found: dict[str, set[str]] = {}
+    for patient, split in zip(
+        table["patient_id"].to_pylist(), table["split"].to_pylist(), strict=True
+    ):
+        found.setdefault(patient, set()).add(split)
+    return found
+
+
+def test_assigned_splits_are_patient_disjoint_and_near_the_fractions() -> None:
+    fractions = (0.8, 0.15, 0.05)
+    table = assign_splits(patients_table(4000), fractions, seed=5)
+    by_patient = split_by_patient(table)
+    assert all(len(splits) == 1 for splits in by_patient.values())
+    check_manifest(table, "here")
+    shares = [sum(splits == {name} for splits in by_patient.values()) / 4000 for name in SPLITS]
+    assert shares == pytest.approx(fractions, abs=0.02)
+
+
+def test_a_patient_keeps_its_split_when_others_are_added() -> None:
+    few = split_by_patient(assign_splits(patients_table(300), (0.6, 0.2, 0.2), seed=1))
+    many = split_by_patient(assign_splits(patients_table(900, 1), (0.6, 0.2, 0.2), seed=1))
+    assert {patient: many[patient] for patient in few} == few
+
+
+def test_splits_depend_on_the_seed() -> None:
+    table = patients_table(200)
+    first = assign_splits(table, (0.5, 0.25, 0.25), seed=1)["split"]
+    assert first.equals(assign_splits(table, (0.5, 0.25, 0.25), seed=1)["split"])
+    assert not first.equals(assign_splits(table, (0.5, 0.25, 0.25), seed=2)["split"])
+
+
+@pytest.mark.parametrize("only", range(3))
+def test_a_share_of_one_takes_all(only: int) -> None:
+    fractions = [0.0, 0.0, 0.0]
+    fractions[only] = 1.0
+    assert set(assign_splits(patients_table(200), fractions, 0)["split"].to_pylist()) == {
+        SPLITS[only]
+    }
+
+
+@pytest.mark.parametrize(
+    "fractions",
+    [
+        (0.8, 0.2),
+        (0.8, 0.1, 0.05, 0.05),
+        (0.8, 0.1, 0.2),
+        (1.2, -0.1, -0.1),
+        (float("nan"), 0.5, 0.5),
+        (0.5, 0.5, float("nan")),
+    ],
+)
+def test_bad_fractions(fractions: tuple[float, ...]) -> None:
+    with pytest.raises(ManifestError, match="are not three shares that sum to 1"):
+        assign_splits(patients_table(3), fractions, 0)
+
+
+# ---------------------------------------------------------------------------- the table of a job
+
+
+def some_rows() -> pa.Table:
+    """Eight clips with splits, views and lengths."""
+    return clip_rows(
+        8,
+        split=["train", "train", "train", "val", "val", "test", None, None],
+        view=["A4C", "A2C", None, "A4C", "A2C", "A4C", "A4C", None],
+        doppler=["none", "colour", "none", None, "none", "spectral", "none", "colour"],
+        num_frames=[1, 60, 60, 30, 60, 60, 20, 60],
+    )
+
+
+@pytest.mark.parametrize(
+    ("where", "kept"),
+    [
+        (ClipFilter(), "c0 c1 c2"),
+        (ClipFilter(split="val"), "c3 c4"),
+        (ClipFilter(split=None), "c0 c1 c2 c3 c4 c5 c6 c7"),
+        (ClipFilter(split=None, views=("A4C",)), "c0 c3 c5 c6"),
+        (ClipFilter(split=None, views=("A2C", "A4C")), "c0 c1 c3 c4 c5 c6"),
+        (ClipFilter(split=None, doppler=("colour", "spectral")), "c1 c5 c7"),
+        (ClipFilter(min_frames=2), "c1 c2"),
+        (ClipFilter(split=None, min_frames=30), "c1 c2 c3 c4 c5 c7"),
+        (ClipFilter(split="train", views=("A4C", "A2C"), min_frames=2), "c1"),
+    ],
+    ids=str,
+)
+def test_filter(tmp_path: Path, where: ClipFilter, kept: str) -> None:
+    path = write_manifest(some_rows(), tmp_path / "manifest.parquet")
+    clips = open_clips(path, where, tmp_path / "cache")
+    assert len(clips) == len(kept.split())
+    assert clips.clip_ids(np.arange(len(clips))) == kept.split()
+    kept_rows = filter_rows(read_manifest(path), where, "here")
+    assert kept_rows["clip_id"].to_pylist() == kept.split()
+
+
+def test_no_row_passes(tmp_path: Path) -> None:
+    path = write_manifest(some_rows(), tmp_path / "manifest.parquet")
+    with pytest.raises(ManifestError, match=r"no row of 8 passes the filter .*PLAX") as caught:
+        open_clips(path, ClipFilter(views=("PLAX",)), tmp_path / "cache")
+    assert caught.value.where == str(path)
+    assert "data.where" in caught.value.remedy
+
+
+def test_rows_of_the_table(tmp_path: Path) -> None:
+    rows = some_rows().append_column("content_hash", pa.array([f"h{i}" for i in range(8)]))
+    path = write_manifest(rows, tmp_path / "manifest.parquet")
+    clips = open_clips(path, ClipFilter(split="val"), tmp_path / "cache")
+    assert clips.row(0) == {
+        "clip_id": "c3",
+        "uri": str(tmp_path / "videos/3.mp4"),
+        "num_frames": 30,
+        "native_fps": 30.0,
+        "height": 48,
+        "width": 64,
+        "content_hash": "h3",
+    }
+    assert tuple(clips.row(1)) == STREAM_COLUMNS
+    assert clips.clip_ids(np.array([1, 0, 1])) == ["c4", "c3", "c4"]
+    assert clips.clip_ids(np.array([], np.int64)) == []
+    assert clips.fingerprint == manifest_fingerprint(path)
+
+
+def test_only_relative_paths_are_taken_relative_to_the_manifest(tmp_path: Path) -> None:
+    uris = ["a/b.mp4", "/data/c.mp4", "s3://bucket/d.mp4", "../e.mp4"]
+    folder = tmp_path / "set"
+    path = write_manifest(clip_rows(uri=uris), folder / "manifest.parquet")
+    clips = open_clips(path, ALL, tmp_path / "cache")
+    found = [clips.row(i)["uri"] for i in range(4)]
+    assert found[0] == str(folder / "a/b.mp4")
+    assert found[1:3] == uris[1:3]
+    assert Path(found[3]).resolve() == tmp_path / "e.mp4"
+    table = with_absolute_uris(read_manifest(path), folder)
+    assert table["uri"].to_pylist() == found
+
+    moved = tmp_path / "moved" / "manifest.parquet"
+    moved.parent.mkdir()
+    moved.write_bytes(path.read_bytes())
+    there = open_clips(moved, ALL, tmp_path / "cache")
+    assert there.row(0)["uri"] == str(tmp_path / "moved" / "a/b.mp4")
+
+
+def test_the_conversion_runs_once(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    path = write_manifest(some_rows(), tmp_path / "manifest.parquet")
+    open_clips(path, ALL, cache)
+    (mapped,) = cache.iterdir()
+    before = mapped.stat()
+    assert len(open_clips(path, ALL, cache)) == 8
+    after = mapped.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    open_clips(path, ClipFilter(split="val"), cache)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_a_changed_manifest_gives_another_table(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    path = write_manifest(clip_rows(), tmp_path / "manifest.parquet")
+    old = open_clips(path, ALL, cache)
+    write_manifest(clip_rows(num_frames=[60, 60, 60, 61]), path)
+    new = open_clips(path, ALL, cache)
+    assert new.fingerprint != old.fingerprint
+    assert (old.row(3)["num_frames"], new.row(3)["num_frames"]) == (60, 61)
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_the_table_is_mapped_not_read(tmp_path: Path) -> None:
+    path = write_manifest(clip_rows(20_000), tmp_path / "manifest.parquet")
+    open_clips(path, ALL, tmp_path / "cache")
+    before = pa.total_allocated_bytes()
+    clips = open_clips(path, ALL, tmp_path / "cache")
+    assert clips.row(19_999)["clip_id"] == "c19999"
+    assert pa.total_allocated_bytes() - before < 100_000  # the columns hold some 2 MB

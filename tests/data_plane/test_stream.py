@@ -1,0 +1,498 @@
+"""Which sample sits in which block, what a decoded block holds, and how a wrong one is noticed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pydicom
+import pytest
+from clips import FRAGMENTED, LONG_GOP, cut_off
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from echojepa.config import validate
+from echojepa.data.augment import crop_resize
+from echojepa.data.decode import read_frames
+from echojepa.data.manifest import (
+    ClipFilter,
+    ClipTable,
+    open_clips,
+    read_manifest,
+    with_absolute_uris,
+    write_manifest,
+)
+from echojepa.data.sampling import ClipConfig, draw, rows_of
+from echojepa.data.stream import (
+    MAX_BLOCK_BYTES,
+    MAX_SEGMENT_BLOCKS,
+    PADDING,
+    BlockDecoder,
+    Columns,
+    DataConfig,
+    Segment,
+    StreamShape,
+    check_block,
+    segment_after,
+    segment_blocks,
+    stream_shape,
+)
+from echojepa.errors import BrokenInvariantError, ConfigError, ManifestError
+
+SMALL = ClipConfig(num_frames=4, fps=10.0, size=48)
+SEED = 11
+
+
+# ------------------------------------------------------------------------------- cutting a batch
+
+
+def micro_batches(shape: StreamShape, step: int, rank: int) -> list[np.ndarray]:
+    """The samples of each forward pass of a rank, [accumulation][micro_batch]."""
+    blocks = [shape.block_samples(step, block) for block in shape.rank_blocks(rank)]
+    assert all(block.shape == (shape.block_rows,) for block in blocks)
+    per_micro = shape.micro_batch // shape.block_rows
+    starts = range(0, len(blocks), per_micro)
+    return [np.concatenate(blocks[start : start + per_micro]) for start in starts]
+
+
+@given(
+    global_batch=st.integers(1, 300),
+    max_micro=st.integers(1, 50),
+    world_size=st.integers(1, 9),
+    size=st.sampled_from([32, 224, 336, 1024]),
+    step=st.integers(0, 10**7),
+    origin=st.sampled_from([0, 1, 12_345]),
+)
+@settings(max_examples=150, deadline=None)
+def test_every_sample_of_a_step_appears_once(
+    global_batch: int, max_micro: int, world_size: int, size: int, step: int, origin: int
+) -> None:
+    clip = ClipConfig(num_frames=16, size=size)
+    shape = stream_shape(global_batch, max_micro, world_size, clip, origin)
+    assert (shape.global_batch, shape.world_size, shape.origin) == (
+        global_batch,
+        world_size,
+        origin,
+    )
+    assert shape.micro_batch <= max_micro
+    assert shape.micro_batch % shape.block_rows == 0
+    assert shape.block_rows == 1 or shape.block_rows * clip.num_bytes <= MAX_BLOCK_BYTES
+
+    ranks = [micro_batches(shape, step, rank) for rank in range(world_size)]
+    assert {len(passes) for passes in ranks} == {shape.accumulation}
+    everything = []
+    for passes in ranks:
+        for samples in passes:
+            assert samples.shape == (shape.micro_batch,)
+            real = samples[samples != PADDING]
+            assert np.array_equal(real, samples[: len(real)])  # padding comes last
+            assert (np.diff(real) == 1).all()
+            everything += real.tolist()
+    first = origin + step * global_batch
+    assert sorted(everything) == list(range(first, first + global_batch))
+    slots = world_size * shape.accumulation * shape.micro_batch
+    assert slots - global_batch < world_size * shape.accumulation  # padding is as little as can be
+    assert shape.blocks_per_step * shape.block_rows == slots
+    assert shape.blocks_per_step % world_size == 0
+
+
+@given(global_batch=st.integers(1, 300), max_micro=st.integers(1, 50), world=st.integers(1, 9))
+@settings(max_examples=100, deadline=None)
+def test_as_few_forward_passes_as_memory_allows(
+    global_batch: int, max_micro: int, world: int
+) -> None:
+    shape = stream_shape(global_batch, max_micro, world, ClipConfig())
+    assert world * shape.accumulation * max_micro >= global_batch
+    assert world * (shape.accumulation - 1) * max_micro < global_batch
+
+
+def test_blocks_go_round_the_ranks() -> None:
+    shape = StreamShape(24, world_size=3, micro_batch=4, accumulation=2, block_rows=2)
+    assert shape.blocks_per_step == 12
+    assert [list(shape.rank_blocks(rank)) for rank in range(3)] == [
+        [0, 3, 6, 9],
+        [1, 4, 7, 10],
+        [2, 5, 8, 11],
+    ]
+    by_rank = [[m.tolist() for m in micro_batches(shape, 1, rank)] for rank in range(3)]
+    assert by_rank == [
+        [[24, 25, 26, 27], [36, 37, 38, 39]],
+        [[28, 29, 30, 31], [40, 41, 42, 43]],
+        [[32, 33, 34, 35], [44, 45, 46, 47]],
+    ]
+
+
+def test_padding_where_the_batch_does_not_divide() -> None:
+    shape = stream_shape(5, 8, 4, SMALL)
+    assert (shape.micro_batch, shape.accumulation) == (2, 1)
+    by_rank = [micro_batches(shape, 3, rank)[0].tolist() for rank in range(4)]
+    assert by_rank == [[15, 16], [17, 18], [19, PADDING], [PADDING, PADDING]]
+
+
+def test_block_of_the_largest_model() -> None:
+    """EchoJEPA-G: 16 frames of 336 px are 5.2 MiB, so 12 clips fit; 10 divides 80."""
+    clip = ClipConfig(num_frames=16, size=336)
+    shape = stream_shape(80 * 32, 80, 32, clip)
+    assert (shape.micro_batch, shape.accumulation, shape.block_rows) == (80, 1, 10)
+    assert shape.block_rows * clip.num_bytes <= 64 * 2**20
+    huge = ClipConfig(num_frames=64, size=1024)
+    assert stream_shape(8, 8, 1, huge).block_rows == 1
+    assert stream_shape(8, 8, 1, SMALL).block_rows == 8
+
+
+def test_a_forked_run_counts_from_its_origin() -> None:
+    shape = stream_shape(6, 3, 2, SMALL, origin=1000)
+    assert [shape.block_samples(0, b).tolist() for b in range(2)] == [
+        [1000, 1001, 1002],
+        [1003, 1004, 1005],
+    ]
+    assert shape.block_samples(2, 0).tolist() == [1012, 1013, 1014]
+
+
+# -------------------------------------------------------------------------------------- segments
+
+
+@given(
+    last=st.integers(1, 500),
+    start=st.integers(0, 499),
+    segment_steps=st.none() | st.integers(2, 200),
+    global_batch=st.integers(1, 64),
+    world=st.integers(1, 4),
+)
+@settings(max_examples=60, deadline=None)
+def test_segments_follow_each_other_without_gap(
+    last: int, start: int, segment_steps: int | None, global_batch: int, world: int
+) -> None:
+    shape = stream_shape(global_batch, 4, world, SMALL)
+    cursor, segments = min(start, last - 1), []
+    first = cursor
+    while cursor < last:
+        segment = segment_after(cursor, last, shape, segment_steps)
+        assert segment.start == cursor < segment.stop <= last
+        segments.append(segment)
+        cursor = segment.stop
+    lengths = [segment.stop - segment.start for segment in segments]
+    assert sum(lengths) == last - first
+    if segment_steps:
+        assert set(lengths[:-1]) <= {segment_steps}
+    else:
+        assert all(n * shape.blocks_per_step <= MAX_SEGMENT_BLOCKS or n == 2 for n in lengths)
+
+
+def test_default_segment_length() -> None:
+    assert segment_after(0, 10**6, stream_shape(8, 8, 1, SMALL), None) == Segment(0, 4096)
+    many = StreamShape(80_000, world_size=1, micro_batch=8, accumulation=10_000, block_rows=8)
+    assert segment_after(7, 100, many, None) == Segment(7, 9)
+
+
+def test_segment_blocks_are_the_blocks_of_its_steps_in_order() -> None:
+    shape = stream_shape(7, 2, 2, SMALL)
+    blocks = [block.tolist() for block in segment_blocks(Segment(3, 6), shape)]
+    assert len(blocks) == 3 * shape.blocks_per_step
+    assert len(blocks) % shape.world_size == 0
+    expected = [
+        shape.block_samples(step, block).tolist()
+        for step in (3, 4, 5)
+        for block in range(shape.blocks_per_step)
+    ]
+    assert blocks == expected
+    real = [s for block in blocks for s in block if s != PADDING]
+    assert sorted(real) == list(range(21, 42))
+
+
+# -------------------------------------------------------------------------------------- decoding
+
+
+def config(manifest: Path, **changes: Any) -> DataConfig:
+    """All clips of a manifest, cut small."""
+    everything = {"where": ClipFilter(split=None), "clip": SMALL, **changes}
+    return DataConfig(manifest=str(manifest), **everything)
+
+
+def altered(phantom: Path, folder: Path, change: dict[int, dict[str, Any]]) -> Path:
+    """The phantom's manifest in another folder, some rows changed."""
+    table = with_absolute_uris(read_manifest(phantom), phantom.parent)
+    rows = table.to_pylist()
+    for number, values in change.items():
+        rows[number].update(values)
+    return write_manifest(pa.Table.from_pylist(rows, table.schema), folder / "manifest.parquet")
+
+
+def samples_of(rows: list[int], num_clips: int, seed: int = SEED) -> list[int]:
+    """The sample of the first epoch in which each row comes up."""
+    order = rows_of(np.arange(num_clips), num_clips, seed).tolist()
+    return [order.index(row) for row in rows]
+
+
+def equal(one: Columns, other: Columns) -> bool:
+    """Whether two blocks are the same to the byte."""
+    return list(one) == list(other) and all(np.array_equal(one[k], other[k]) for k in one)
+
+
+def test_a_block_holds_what_was_drawn(phantom_manifest: Path) -> None:
+    data = config(phantom_manifest)
+    s = np.array([0, 5, 23, 24, 31], np.int64)  # across the border of an epoch
+    block = BlockDecoder(data, SEED)(s)
+    assert {name: (column.dtype, column.shape) for name, column in block.items()} == {
+        "s": (np.int64, (5,)),
+        "clip_id": (object, (5,)),
+        "weight": (np.float32, (5,)),
+        "held_frames": (np.int32, (5,)),
+        "time_error_seconds": (np.float32, (5,)),
+        "problem": (object, (5,)),
+        "clip": (np.uint8, (5, 4, 48, 48, 3)),
+    }
+    assert block["s"].tolist() == s.tolist()
+    assert block["weight"].tolist() == [1.0] * 5
+    assert block["problem"].tolist() == [""] * 5
+    clips = open_clips(data.manifest, data.where)
+    for i, row_number in enumerate(rows_of(s, len(clips), SEED).tolist()):
+        row = clips.row(row_number)
+        window, box = draw(SEED, int(s[i]), row, SMALL)
+        frames = read_frames(row["uri"], window.indices)
+        assert block["clip_id"][i] == row["clip_id"]
+        assert block["held_frames"][i] == window.held_frames == 0
+        assert block["time_error_seconds"][i] == np.float32(window.max_time_error_seconds)
+        assert block["time_error_seconds"][i] <= 0.5 / row["native_fps"] + 1e-6
+        assert np.array_equal(block["clip"][i], crop_resize(frames, box, 48))
+        assert block["clip"][i].std() > 5
+
+
+def test_the_same_sample_has_the_same_bytes_anywhere(phantom_manifest: Path) -> None:
+    data = config(phantom_manifest)
+    one, other = BlockDecoder(data, SEED), BlockDecoder(data, SEED)
+    s = np.arange(10, 16)
+    together = one(s)
+    assert equal(together, one(s))
+    assert equal(together, other(s))
+    backwards = other(s[::-1].copy())
+    assert equal(together, {name: column[::-1] for name, column in backwards.items()})
+    alone = other(s[2:3])
+    assert np.array_equal(alone["clip"][0], together["clip"][2])
+    another_seed = BlockDecoder(data, SEED + 1)(s)
+    assert not np.array_equal(another_seed["clip"], together["clip"])
+
+
+def test_decoders_agree(phantom_manifest: Path) -> None:
+    s = np.arange(6)
+    auto = BlockDecoder(config(phantom_manifest), SEED)(s)
+    assert equal(auto, BlockDecoder(config(phantom_manifest, decoder="pyav"), SEED)(s))
+    decord = BlockDecoder(config(phantom_manifest, decoder="decord"), SEED)(s)
+    assert decord["weight"].tolist() == [1.0] * 6
+    assert np.abs(decord["clip"].astype(int) - auto["clip"]).mean() < 2
+
+
+def test_held_frames_are_counted(phantom_manifest: Path) -> None:
+    long = ClipConfig(num_frames=16, fps=10.0, size=48)  # 1.5 s of at most 0.96 s
+    block = BlockDecoder(config(phantom_manifest, clip=long), SEED)(np.arange(4))
+    assert block["weight"].tolist() == [1.0] * 4
+    for held, pixels in zip(block["held_frames"], block["clip"], strict=True):
+        assert 0 < held < 16
+        assert (pixels[-held:] == pixels[-held]).all()
+    rejecting = long.model_copy(update={"short": "reject"})
+    rejected = BlockDecoder(config(phantom_manifest, clip=rejecting), SEED)(np.arange(4))
+    assert rejected["weight"].tolist() == [0.0] * 4
+    for problem in rejected["problem"]:
+        assert problem.startswith("sample|too_short|24 frames at ")
+
+
+def test_padding_rows(phantom_manifest: Path) -> None:
+    decoder = BlockDecoder(config(phantom_manifest), SEED)
+    block = decoder(np.array([7, PADDING, 8, PADDING]))
+    assert block["s"].tolist() == [7, PADDING, 8, PADDING]
+    assert block["weight"].tolist() == [1, 0, 1, 0]
+    assert block["clip_id"][[1, 3]].tolist() == ["", ""]
+    assert block["problem"].tolist() == [""] * 4
+    assert not block["clip"][[1, 3]].any()
+    without = decoder(np.array([7, 8]))
+    assert np.array_equal(block["clip"][[0, 2]], without["clip"])
+    empty = decoder(np.array([PADDING, PADDING]))
+    assert empty["weight"].tolist() == [0, 0]
+    assert empty["clip"].shape == (2, 4, 48, 48, 3)
+
+
+def test_what_cannot_be_read_keeps_its_row_with_weight_0(
+    phantom_manifest: Path, tmp_path: Path
+) -> None:
+    rows = with_absolute_uris(read_manifest(phantom_manifest), phantom_manifest.parent).to_pylist()
+    avi = next(i for i, row in enumerate(rows) if row["uri"].endswith(".avi"))
+    gone, empty, short, size, longer = [i for i in range(6) if i != avi][:5]
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "empty.mp4").write_bytes(b"")
+    (secret / "text.mp4").write_text("nothing to see")
+    cut = cut_off(Path(rows[avi]["uri"]), secret / "cut.avi", 0.6)
+    change: dict[int, dict[str, Any]] = {
+        gone: {"uri": str(secret / "gone.mp4")},
+        empty: {"uri": str(secret / "empty.mp4")},
+        short: {"uri": str(secret / "text.mp4")},
+        size: {"height": 80},
+        longer: {"num_frames": 25},
+        avi: {"uri": str(cut)},
+    }
+    manifest = altered(phantom_manifest, tmp_path, change)
+    good = BlockDecoder(config(phantom_manifest), SEED)
+    decoder = BlockDecoder(config(manifest), SEED)
+    s = np.arange(len(rows))
+    block, expected = decoder(s), good(s)
+    order = rows_of(s, len(rows), SEED)
+    bad = np.isin(order, list(change))
+    assert bad.sum() == 6
+    assert block["weight"].tolist() == (~bad).astype(float).tolist()
+    assert block["s"].tolist() == s.tolist()
+    assert block["clip_id"].tolist() == expected["clip_id"].tolist()
+    assert not block["clip"][bad].any()
+    assert np.array_equal(block["clip"][~bad], expected["clip"][~bad])
+    assert set(block["problem"][~bad]) == {""}
+    problems = dict(zip(order[bad].tolist(), block["problem"][bad], strict=True))
+    assert problems[gone] == "open|missing|no such file"
+    assert problems[empty] == "open|empty|the file has zero bytes"
+    assert problems[short] == "open|not_a_video|FFmpeg: InvalidDataError"
+    assert problems[size] == "decode|size_mismatch|64x64, not 80x64"
+    assert problems[longer] == "decode|truncated|24 of 25 frames are there"
+    assert problems[avi].startswith("decode|truncated|")
+    for problem in problems.values():
+        assert len(problem.split("|")) == 3
+        for name in ("secret", "gone", "/", *(row["patient_id"] for row in rows)):
+            assert name not in problem
+
+
+def test_no_file_takes_its_block_down(
+    phantom_manifest: Path, dicom: str, videos: Path, tmp_path: Path
+) -> None:
+    """Ray drops, and then repeats, the whole block when anything but a `ClipError` is raised."""
+    codec = (videos / LONG_GOP.name).read_bytes().replace(b"avc1", b"zzzz")
+    (tmp_path / "codec.mp4").write_bytes(codec)
+    cut_off(videos / FRAGMENTED.name, tmp_path / "head.mp4", 0.03)
+    number = Path(dicom).read_bytes().replace(b"IS\x02\x0030", b"IS\x02\x00xy")
+    (tmp_path / "number.dcm").write_bytes(number)
+    header = pydicom.dcmread(dicom)
+    header.BitsAllocated = None
+    header.save_as(tmp_path / "bits.dcm")
+    names = ["codec.mp4", "head.mp4", "number.dcm", "bits.dcm", "n\0ul.mp4"]
+    change = {i: {"uri": str(tmp_path / name)} for i, name in enumerate(names)}
+    manifest = altered(phantom_manifest, tmp_path, change)
+    decoder = BlockDecoder(config(manifest), SEED)
+    good = samples_of([7, 8], 24)
+    for row, name in enumerate(names):
+        block = decoder(np.array([good[0], *samples_of([row], 24), good[1]]))
+        assert block["weight"].tolist() == [1, 0, 1], name
+        assert block["problem"][1].split("|")[0] in {"open", "decode"}, name
+
+
+def test_a_dicom_clip_is_one_more_clip(phantom_manifest: Path, dicom: str, tmp_path: Path) -> None:
+    table = with_absolute_uris(read_manifest(phantom_manifest), phantom_manifest.parent)
+    row = {
+        "clip_id": "dicom",
+        "patient_id": "pd",
+        "study_id": "sd",
+        "uri": dicom,
+        "num_frames": 30,
+        "native_fps": 30.0,
+        "height": 240,
+        "width": 320,
+    }
+    rows = [*table.to_pylist(), row]
+    path = write_manifest(pa.Table.from_pylist(rows, table.schema), tmp_path / "manifest.parquet")
+    (s,) = samples_of([24], 25)
+    block = BlockDecoder(config(path), SEED)(np.array([s, (s + 1) % 25]))
+    assert block["weight"].tolist() == [1, 1]
+    assert block["clip_id"][0] == "dicom"
+    window, box = draw(SEED, s, row, SMALL)
+    pixels = pydicom.dcmread(dicom).pixel_array
+    assert np.array_equal(block["clip"][0], crop_resize(pixels[window.indices], box, 48))
+
+
+def test_a_bad_manifest_stops_the_decoder(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="no such manifest"):
+        BlockDecoder(config(tmp_path / "none.parquet"), SEED)
+
+
+# ---------------------------------------------------------------------------------- checking
+
+
+@pytest.fixture(scope="module")
+def received(phantom_manifest: Path) -> tuple[Columns, ClipTable]:
+    """A good block with padding, and the clips it is of."""
+    data = config(phantom_manifest)
+    block = BlockDecoder(data, SEED)(np.array([20, 21, 22, 23, 24, PADDING]))
+    return block, open_clips(data.manifest, data.where)
+
+
+def test_the_planned_block_passes(received: tuple[Columns, ClipTable]) -> None:
+    block, clips = received
+    check_block(block, np.array([20, 21, 22, 23, 24, PADDING]), clips, SEED)
+    padding = {name: column[5:] for name, column in block.items()}
+    check_block(padding, np.array([PADDING]), clips, SEED)
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        [20, 21, 22, 23, 24],  # one row too many arrived
+        [20, 21, 22, 23, 24, 25],  # one was dropped
+        [19, 20, 21, 22, 23, PADDING],  # shifted
+        [26, 27, 28, 29, 30, 31],  # the next block: this one came twice
+        [21, 20, 22, 23, 24, PADDING],  # swapped within
+        [PADDING, 20, 21, 22, 23, 24],
+    ],
+    ids=str,
+)
+def test_another_block_than_planned(
+    received: tuple[Columns, ClipTable], expected: list[int]
+) -> None:
+    block, clips = received
+    with pytest.raises(BrokenInvariantError, match="expected samples"):
+        check_block(block, np.array(expected), clips, SEED)
+
+
+def test_a_doubled_row(received: tuple[Columns, ClipTable]) -> None:
+    block, clips = received
+    doubled = {name: column[[0, 1, 1, 3, 4, 5]] for name, column in block.items()}
+    with pytest.raises(BrokenInvariantError, match="expected samples"):
+        check_block(doubled, block["s"], clips, SEED)
+
+
+def test_pixels_of_another_clip(received: tuple[Columns, ClipTable]) -> None:
+    block, clips = received
+    ids = block["clip_id"]
+    for wrong in (ids[[1, 0, 2, 3, 4, 5]], ids[[0, 0, 2, 3, 4, 5]]):
+        with pytest.raises(BrokenInvariantError, match="other clips than planned"):
+            check_block({**block, "clip_id": wrong}, block["s"], clips, SEED)
+    with pytest.raises(BrokenInvariantError, match="other clips than planned"):
+        check_block(block, block["s"], clips, SEED + 1)  # decoded with another seed
+
+
+def test_a_block_of_another_manifest(
+    received: tuple[Columns, ClipTable], phantom_manifest: Path, tmp_path: Path
+) -> None:
+    block, _ = received
+    renamed = altered(phantom_manifest, tmp_path, {i: {"clip_id": f"x{i}"} for i in range(24)})
+    clips = open_clips(renamed, ClipFilter(split=None))
+    with pytest.raises(BrokenInvariantError, match="other clips than planned"):
+        check_block(block, block["s"], clips, SEED)
+
+
+# -------------------------------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize(
+    ("tree", "message"),
+    [
+        ({}, "key 'manifest' is missing"),
+        ({"max_bad_fraction": 1.5}, "max_bad_fraction = 1.5"),
+        ({"max_bad_fraction": -0.1}, "max_bad_fraction = -0.1"),
+        ({"decoder": "ffmpeg"}, "decoder = 'ffmpeg'"),
+        ({"num_decoders": 0}, "num_decoders = 0"),
+        ({"cpus_per_decoder": 0.0}, "cpus_per_decoder = 0.0"),
+        ({"segment_steps": 1}, "segment_steps = 1"),
+        ({"where": {"splits": "train"}}, "unknown key 'where.splits'.*where.split"),
+    ],
+    ids=str,
+)
+def test_bad_settings(tree: dict[str, Any], message: str) -> None:
+    whole = {"manifest": "m.parquet", **tree} if tree else {}
+    with pytest.raises(ConfigError, match=message):
+        validate(whole, DataConfig, "here")

@@ -1,0 +1,110 @@
+"""The Ray Data stream keeps every sample, once and in order, whoever is slow or dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from echojepa.data.manifest import open_clips
+from echojepa.data.pipeline import blocks_of, open_stream
+from echojepa.data.sampling import ClipConfig
+from echojepa.data.stream import (
+    DataConfig,
+    Segment,
+    StreamShape,
+    check_block,
+    stream_shape,
+)
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ray_cluster")]
+SEED = 11
+
+
+def data_config(manifest: Path, **clip: object) -> DataConfig:
+    return DataConfig.model_validate(
+        {
+            "manifest": str(manifest),
+            "where": {"split": None},
+            "clip": {"num_frames": 4, "fps": 10.0, "size": 48, **clip},
+            "cpus_per_decoder": 0.5,
+        }
+    )
+
+
+def consume(
+    data: DataConfig, shape: StreamShape, segment: Segment, delays: list[float]
+) -> list[list[str]]:
+    """Read a segment with one thread per rank, checking every block; returns the clip ids."""
+    clips = open_clips(data.manifest, data.where)
+    iterators = open_stream(data, SEED, shape, segment, f"test-{os.getpid()}")
+    seen: list[list[str]] = [[] for _ in delays]
+    errors: list[BaseException] = []
+
+    def read(rank: int) -> None:
+        try:
+            blocks = blocks_of(iterators[rank])
+            for step in range(segment.start, segment.stop):
+                for number in shape.rank_blocks(rank):
+                    block = next(blocks)
+                    check_block(block, shape.block_samples(step, number), clips, SEED)
+                    seen[rank] += [str(i) for i in block["clip_id"]]
+                    time.sleep(delays[rank])
+            assert next(blocks, None) is None
+        except BaseException as error:  # noqa: BLE001 - handed to the test's own thread
+            errors.append(error)
+
+    threads = [threading.Thread(target=read, args=(rank,)) for rank in range(len(delays))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors, errors
+    return seen
+
+
+def test_three_unequal_consumers_get_every_block_in_order(phantom_manifest: Path) -> None:
+    data = data_config(phantom_manifest)
+    shape = stream_shape(20, 4, 3, data.clip)
+    seen = consume(data, shape, Segment(2, 14), [0.0, 0.05, 0.0])
+    assert sum(len([i for i in ids if i]) for ids in seen) == 12 * 20
+
+
+def test_blocks_of_the_real_size_keep_their_order(phantom_manifest: Path) -> None:
+    """EchoJEPA-G: 80 clips per worker of 16 frames at 336 px, cut into blocks below 64 MiB."""
+    data = data_config(phantom_manifest, num_frames=16, fps=24.0, size=336)
+    shape = stream_shape(160, 80, 2, ClipConfig(num_frames=16, fps=24.0, size=336))
+    assert shape.micro_batch == 80
+    assert shape.block_rows == 10
+    seen = consume(data, shape, Segment(0, 2), [0.0, 0.1])
+    assert [len(ids) for ids in seen] == [160, 160]
+
+
+def test_killed_decoders_lose_nothing(phantom_manifest: Path) -> None:
+    data = data_config(phantom_manifest)
+    shape = stream_shape(16, 8, 2, data.clip)
+    killed: list[int] = []
+    done = threading.Event()
+
+    def kill() -> None:
+        while not done.is_set() and len(killed) < 3:
+            time.sleep(1.0)
+            for process in psutil.process_iter(["cmdline", "pid"]):
+                title = " ".join(process.info["cmdline"] or [])
+                if "MapWorker" in title and "_DecodeActor" in title:
+                    os.kill(process.info["pid"], signal.SIGKILL)
+                    killed.append(process.info["pid"])
+                    break
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    seen = consume(data, shape, Segment(0, 60), [0.1, 0.1])
+    done.set()
+    killer.join()
+    assert killed, "no decoder was killed: the test showed nothing"
+    assert sum(map(len, seen)) == 60 * 16

@@ -1,0 +1,170 @@
+"""Features: pooled as documented, keyed by clip, and an unreadable clip keeps its row."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from echojepa.data.decode import read_frames
+from echojepa.data.manifest import read_manifest, with_absolute_uris
+from echojepa.data.phantom.write import write_video
+from echojepa.data.sampling import ClipConfig
+from echojepa.errors import CheckpointError, ClipError
+from echojepa.models.encoder import EncoderConfig, VideoEncoder
+from echojepa.models.weights import save_encoder
+from echojepa.probes.features import EncoderSource, FeatureExtractor, encode, load_view, pool
+
+CLIP = ClipConfig(num_frames=4, fps=10.0, size=16)
+TINY = EncoderConfig(width=24, depth=1, num_heads=2, patch_size=8)
+SOURCES = {"random": EncoderSource(None, TINY, seed=1), "other": EncoderSource(None, TINY, seed=2)}
+
+
+@pytest.fixture
+def rows(phantom_manifest: Path) -> list[dict[str, Any]]:
+    """Seven rows of the phantom."""
+    table = with_absolute_uris(read_manifest(phantom_manifest), phantom_manifest.parent)
+    found: list[dict[str, Any]] = table.slice(0, 7).to_pylist()
+    return found
+
+
+def by_clip(columns: dict[str, Any], name: str) -> dict[str, np.ndarray]:
+    """Features of one encoder by clip id."""
+    return dict(zip(columns["clip_id"], columns[name], strict=True))
+
+
+def test_mean_pooling() -> None:
+    tokens = torch.arange(24.0).reshape(1, 6, 4)
+    assert pool(tokens, 2, "mean").tolist() == [[10.0, 11.0, 12.0, 13.0]]
+
+
+def test_the_second_half_is_the_deviation_over_time() -> None:
+    tokens = torch.zeros(2, 6, 3)  # 3 times of 2 tokens
+    tokens[0, :, 0] = torch.tensor([1.0, 3.0, 4.0, 6.0, 8.0, 8.0])  # means 2, 5 and 8
+    tokens[0, :, 1] = torch.tensor([-5.0, 5.0, -7.0, 7.0, -9.0, 9.0])  # means 0: space, not time
+    pooled = pool(tokens, 3, "mean_std")
+    assert pooled.shape == (2, 6)
+    assert pooled[0].tolist() == pytest.approx([5.0, 0.0, 0.0, 6**0.5, 0.0, 0.0])
+    assert not pooled[1].any()
+
+
+def test_pooling_is_float32_and_takes_a_single_time_step() -> None:
+    pooled = pool(torch.ones(2, 3, 4, dtype=torch.bfloat16), 1, "mean_std")
+    assert pooled.dtype == torch.float32
+    assert pooled.tolist() == [[1.0] * 4 + [0.0] * 4] * 2
+
+
+def test_encoding_is_pooling_what_the_encoder_gives() -> None:
+    encoder = VideoEncoder(TINY).eval()
+    clips = np.random.default_rng(0).integers(0, 256, (3, 4, 16, 16, 3), np.uint8)
+    found = encode(encoder, clips, "mean_std")
+    assert found.shape == (3, 48)
+    assert found.dtype == np.float32
+    for i in range(3):
+        alone = encode(encoder, clips[i : i + 1], "mean")[0]
+        np.testing.assert_allclose(found[i, :24], alone, atol=1e-5)
+
+
+def test_the_view_is_the_middle_of_the_video(tmp_path: Path) -> None:
+    frames = np.zeros((21, 32, 64), np.uint8)
+    frames[:, :, 16:48] = 10 * np.arange(21, dtype=np.uint8)[:, None, None] + 20
+    write_video(frames, 10.0, tmp_path / "wide.avi")
+    shape = {"num_frames": 21, "native_fps": 10.0, "height": 32, "width": 64}
+    view = load_view({"uri": str(tmp_path / "wide.avi"), **shape}, CLIP)
+    assert view.shape == (4, 16, 16, 3)
+    wanted = [10 * frame + 20 for frame in (9, 10, 11, 12)]  # 8.5 to 11.5, rounded
+    centre = view[:, 4:12, 4:12].mean(axis=(1, 2, 3))
+    assert centre.tolist() == pytest.approx(wanted, abs=6)
+    assert view[0].min() > 60  # the black sides are cut off
+
+
+def test_every_encoder_gives_one_row_per_clip(rows: list[dict[str, Any]]) -> None:
+    columns = FeatureExtractor(SOURCES, CLIP, "mean_std")(rows)
+    assert set(columns) == {"clip_id", "problem", "random", "other"}
+    assert columns["clip_id"].tolist() == [row["clip_id"] for row in rows]
+    assert columns["problem"].tolist() == [""] * 7
+    for name in SOURCES:
+        assert columns[name].shape == (7, 48)
+        assert np.isfinite(columns[name]).all()
+        assert len(np.unique(columns[name].round(6), axis=0)) == 7
+    assert not np.allclose(columns["random"], columns["other"])
+
+
+def test_features_belong_to_clips_not_to_places(rows: list[dict[str, Any]]) -> None:
+    extract = FeatureExtractor(SOURCES, CLIP, "mean_std")
+    order = [4, 0, 6, 2, 5, 1, 3]
+    expected, found = extract(rows), extract([rows[i] for i in order])
+    for name in SOURCES:
+        one, other = by_clip(expected, name), by_clip(found, name)
+        assert one.keys() == other.keys()
+        for clip_id in one:
+            np.testing.assert_allclose(other[clip_id], one[clip_id], atol=1e-5)
+
+
+def test_an_unreadable_clip_keeps_its_row(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    extract = FeatureExtractor(SOURCES, CLIP, "mean")
+    expected = extract(rows)
+    broken = tmp_path / "secret-name.mp4"
+    broken.write_bytes(Path(rows[3]["uri"]).read_bytes()[:200])
+    damaged = [dict(row) for row in rows]
+    damaged[1]["uri"] = str(tmp_path / "secret-gone.mp4")
+    damaged[3]["uri"] = str(broken)
+    found = extract(damaged)
+    assert found["clip_id"].tolist() == expected["clip_id"].tolist()
+    bad = np.array([bool(problem) for problem in found["problem"]])
+    assert np.flatnonzero(bad).tolist() == [1, 3]
+    for problem in found["problem"][bad]:
+        stage, kind, message = problem.split("|", 2)
+        assert stage == "open" and kind and message
+        assert "secret" not in problem
+    for name in SOURCES:
+        assert np.isnan(found[name][bad]).all()
+        np.testing.assert_allclose(found[name][~bad], expected[name][~bad], atol=1e-5)
+
+
+def test_a_batch_of_nothing_but_unreadable_clips(rows: list[dict[str, Any]]) -> None:
+    damaged = [{**row, "uri": "/nowhere/at/all.mp4"} for row in rows[:2]]
+    found = FeatureExtractor(SOURCES, CLIP, "mean")(damaged)
+    assert np.isnan(found["random"]).all() and found["random"].shape == (2, 24)
+    with pytest.raises(ClipError):
+        load_view(damaged[0], CLIP)
+
+
+def test_several_encoders_share_one_decoding(rows: list[dict[str, Any]]) -> None:
+    extract = FeatureExtractor(SOURCES, CLIP, "mean")
+    decoded = 0
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal decoded
+        decoded += event == "call" and frame.f_code is read_frames.__code__
+
+    sys.setprofile(count)
+    try:
+        extract(rows)
+    finally:
+        sys.setprofile(None)
+    assert decoded == len(rows)
+
+
+def test_a_random_encoder_is_its_seed() -> None:
+    one, same, other = (EncoderSource(None, TINY, seed).build() for seed in (1, 1, 2))
+    weights = [encoder.state_dict()["blocks.0.attn.qkv.weight"] for encoder in (one, same, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert not one.training
+    assert not any(parameter.requires_grad for parameter in one.parameters())
+
+
+def test_an_encoder_folder_is_loaded(tmp_path: Path) -> None:
+    saved = VideoEncoder(TINY)
+    folder = save_encoder(tmp_path / "e", TINY, saved.state_dict(), CLIP.model_dump(), "")
+    built = EncoderSource(str(folder), TINY).build()
+    assert all(torch.equal(t, built.state_dict()[n]) for n, t in saved.state_dict().items())
+    assert not built.training
+    with pytest.raises(CheckpointError):
+        EncoderSource(str(tmp_path / "none"), TINY).build()

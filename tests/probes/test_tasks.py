@@ -1,0 +1,120 @@
+"""Tasks: which clips they use, and what is said when there are none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from echojepa.errors import ManifestError
+from echojepa.probes.tasks import Task, labelled_rows, labels_of, pick
+
+EF = Task(name="ejection fraction", label="lvef", kind="regression")
+VIEW = Task(name="which view", label="view", kind="classification")
+
+
+def table(**columns: list[Any]) -> pa.Table:
+    """Six clips: two per split."""
+    base: dict[str, Any] = {
+        "clip_id": ["a", "b", "c", "d", "e", "f"],
+        "split": ["train", "train", "val", "val", "test", "test"],
+        "view": ["A4C", "A2C", "A4C", "A2C", "A4C", "A2C"],
+        "lvef": [10.0, 20.0, 30.0, 40.0, 50.0, 60.0],
+    }
+    return pa.table(base | columns)
+
+
+def ids(rows: pa.Table) -> list[str]:
+    """Clip ids of rows."""
+    found: list[str] = rows["clip_id"].to_pylist()
+    return found
+
+
+def test_rows_without_label_or_split_are_left_out() -> None:
+    lvef = [10.0, None, 30.0, None, 50.0, 60.0]
+    assert ids(labelled_rows(table(lvef=lvef), EF)) == ["a", "c", "e", "f"]
+    split = ["train", "train", "val", None, "test", None]
+    assert ids(labelled_rows(table(split=split), EF)) == ["a", "b", "c", "e"]
+
+
+def test_not_a_number_is_no_label() -> None:
+    lvef = [10.0, float("nan"), 30.0, 40.0, float("nan"), 60.0]
+    assert ids(labelled_rows(table(lvef=lvef), EF)) == ["a", "c", "d", "f"]
+
+
+def test_only_the_views_of_the_task() -> None:
+    task = EF.model_copy(update={"views": ("A2C", "PLAX")})
+    assert ids(labelled_rows(table(), task)) == ["b", "d", "f"]
+    unknown = [None, "A2C", "A4C", "A2C", "A4C", None]
+    assert ids(labelled_rows(table(view=unknown), task)) == ["b", "d"]
+
+
+def test_a_missing_column_is_named() -> None:
+    task = EF.model_copy(update={"label": "gls"})
+    with pytest.raises(ManifestError, match="task 'ejection fraction' needs the column 'gls'"):
+        labelled_rows(table(), task)
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_labels_is_named(split: str) -> None:
+    splits = table()["split"].to_pylist()
+    lvef = [None if s == split else 1.0 for s in splits]
+    with pytest.raises(ManifestError, match=f"'ejection fraction' has no labelled .* '{split}'"):
+        labelled_rows(table(lvef=lvef), EF)
+
+
+def test_no_row_at_all_is_the_same_error() -> None:
+    task = EF.model_copy(update={"views": ("PLAX",)})
+    with pytest.raises(ManifestError, match="no labelled clip in split 'train'"):
+        labelled_rows(table(), task)
+
+
+def test_labels_keep_order_and_type() -> None:
+    labels = labels_of(labelled_rows(table(lvef=[1, 2, 3, 4, 5, 6]), EF), EF)
+    assert labels.clip_ids == ["a", "b", "c", "d", "e", "f"]
+    assert labels.splits.tolist() == ["train", "train", "val", "val", "test", "test"]
+    assert labels.values.dtype == np.float64
+    assert labels.values.tolist() == [1, 2, 3, 4, 5, 6]
+    classes = labels_of(table(), VIEW).values
+    assert classes.tolist() == ["A4C", "A2C", "A4C", "A2C", "A4C", "A2C"]
+
+
+def test_text_is_no_number() -> None:
+    task = EF.model_copy(update={"label": "view"})
+    with pytest.raises(ManifestError, match="'view'"):
+        labels_of(labelled_rows(table(), task), task)
+
+
+CLIPS = [f"clip-{i}" for i in range(200)]
+
+
+def picked(clip_ids: list[str], number: int, seed: int = 0) -> list[str]:
+    """Ids that `pick` picks."""
+    return [clip_ids[i] for i in pick(clip_ids, number, seed)]
+
+
+def test_picks_do_not_depend_on_the_order_of_the_clips() -> None:
+    shuffled = [CLIPS[i] for i in np.random.default_rng(0).permutation(len(CLIPS))]
+    assert picked(shuffled, 20) == picked(CLIPS, 20)
+    assert picked(CLIPS[::-1], 20) == picked(CLIPS, 20)
+
+
+def test_picks_stay_when_clips_are_added() -> None:
+    more = [*CLIPS, *(f"new-{i}" for i in range(100))]
+    ranked = [clip for clip in picked(more, len(more)) if clip.startswith("clip")]
+    assert ranked == picked(CLIPS, len(CLIPS))
+    kept = set(picked(more, 60)) & set(CLIPS)
+    assert kept <= set(picked(CLIPS, 60))
+    assert len(kept) > 20
+
+
+def test_picks_are_the_same_for_ever() -> None:
+    assert picked(["a", "b", "c", "d", "e"], 5) == ["d", "c", "e", "a", "b"]
+
+
+def test_seeds_pick_differently_and_no_clip_twice() -> None:
+    assert picked(CLIPS, 20, seed=1) != picked(CLIPS, 20)
+    assert sorted(picked(CLIPS, 500)) == sorted(CLIPS)
+    assert pick(CLIPS, 0, 0) == []

@@ -1,0 +1,231 @@
+"""The rules of the source tree, checked on its syntax trees: who imports whom, sizes, manners."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LAYERS = (
+    {"echojepa.errors"},
+    {"echojepa.config"},
+    {"echojepa.data", "echojepa.models"},
+    {"echojepa.objectives"},
+    {"echojepa.train", "echojepa.probes"},
+    {"echojepa.pretrain", "echojepa.evaluate"},
+    {"echojepa.data.pipeline"},
+    {"echojepa.launch"},
+    {"echojepa.cli_manifest"},
+    {"echojepa.cli", "ray_jobs"},
+)
+"""Each imports from itself and from lines above it. (`data.pipeline` is the Ray half of `data`.)"""
+MAX_FILE_LINES = 300
+MAX_JOB_LINES = 30
+MAX_FUNCTION_LINES = 50
+MAX_PARAMETERS = 6
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def module_name(path: Path) -> str:
+    """Dotted name of a source file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = sorted([*ROOT.glob("echojepa/**/*.py"), *ROOT.glob("ray_jobs/*.py")])
+NAMES = {module_name(path): path for path in FILES}
+TREES = {path: ast.parse(path.read_text()) for path in FILES}
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
+    """Dotted names a file imports anywhere, inside functions too."""
+    return frozenset(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield inner if inner in NAMES or node.module == "ray" else str(node.module)
+
+
+def unit(name: str) -> str:
+    """The entry of `LAYERS` a module belongs to."""
+    entries = {entry for layer in LAYERS for entry in layer}
+    found = [e for e in entries if name == e or name.startswith(f"{e}.")]
+    assert found, f"{name} has no place in LAYERS"
+    return max(found, key=len)
+
+
+def layer(name: str) -> int:
+    """Position of a module in `LAYERS`."""
+    return next(i for i, entries in enumerate(LAYERS) if unit(name) in entries)
+
+
+def within(name: str, package: str) -> bool:
+    """Whether a module is a package or lies in it."""
+    return name == package or name.startswith(f"{package}.")
+
+
+def users(package: str) -> set[str]:
+    """Our modules that import a package."""
+    return {module_name(p) for p in FILES if any(within(name, package) for name in imports(p))}
+
+
+@cache
+def nodes() -> list[tuple[str, ast.AST]]:
+    """Every node of every file, with its place."""
+    return [
+        (f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}", node)
+        for path, tree in TREES.items()
+        for node in ast.walk(tree)
+    ]
+
+
+def calls() -> Iterator[tuple[str, str, ast.Call]]:
+    """All calls, with their place and the dotted name that is called."""
+    for place, node in nodes():
+        if isinstance(node, ast.Call):
+            yield place, ast.unparse(node.func), node
+
+
+def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
+    """Nodes that run when a module is imported, defaults of arguments and decorators included."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, Function | ast.Lambda):
+            defaults = [d for d in [*child.args.defaults, *child.args.kw_defaults] if d]
+            for part in [*defaults, *getattr(child, "decorator_list", [])]:
+                yield from ast.walk(part)
+        else:
+            yield child
+            yield from outside_functions(child)
+
+
+def test_the_walk_sees_the_whole_tree() -> None:
+    assert {"echojepa.pretrain", "echojepa.data.phantom.heart", "ray_jobs.sweep"} <= NAMES.keys()
+    assert "echojepa.launch.pretrain" in imports(NAMES["echojepa.cli"])
+    assert "echojepa.data.pipeline" in imports(NAMES["echojepa.launch.pretrain"])
+
+
+def test_imports_point_left() -> None:
+    wrong = []
+    for name, path in NAMES.items():
+        ours = {n for n in imports(path) if within(n, "echojepa") or within(n, "ray_jobs")}
+        if name == "echojepa":
+            assert not ours
+            continue
+        left = {n for n in ours if unit(n) == unit(name) or layer(n) < layer(name)}
+        wrong += [f"{name} imports {target}" for target in sorted(ours - left)]
+    assert not wrong
+
+
+def test_modules_do_not_import_each_other_in_circles() -> None:
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join([*trail, name])
+        if name not in done and NAMES[name].name != "__init__.py":
+            for target in sorted(imports(NAMES[name]) & NAMES.keys()):
+                visit(target, (*trail, name))
+            done.add(name)
+
+    for name in NAMES:
+        visit(name, ())
+
+
+def test_each_third_party_lives_behind_one_seam() -> None:
+    assert users("deepspeed") == {"echojepa.train.zero_engine"}
+    assert users("ray.data") == {"echojepa.data.pipeline"}
+    assert users("ray.train") and users("ray.tune")
+    assert all(within(n, "echojepa.launch") for n in users("ray.train") | users("ray.tune"))
+    others = users("ray") - {"echojepa.data.pipeline"}
+    assert others and all(within(n, "echojepa.launch") for n in others)
+
+
+def test_the_decode_side_does_not_import_torch() -> None:
+    """A decode process that imported torch would start seconds later and weigh 300 MB more."""
+    names = [n for n in NAMES if within(n, "echojepa.data") and n != "echojepa.data.pipeline"]
+    assert "echojepa.data.stream" in names
+    program = f"import sys, {', '.join(names)}; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=120, check=False)
+    assert done.returncode == 0
+
+
+def test_files_are_short() -> None:
+    lines = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in FILES}
+    jobs = {path: number for path, number in lines.items() if path.parts[0] == "ray_jobs"}
+    assert not {path: number for path, number in lines.items() if number > MAX_FILE_LINES}
+    assert jobs
+    assert not {path: number for path, number in jobs.items() if number > MAX_JOB_LINES}
+
+
+def test_functions_are_short_and_take_few_parameters() -> None:
+    wrong = []
+    for place, node in nodes():
+        if isinstance(node, Function):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            given = node.args
+            every = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+            number = sum(a is not None and a.arg not in ("self", "cls") for a in every)
+            if lines > MAX_FUNCTION_LINES or number > MAX_PARAMETERS:
+                wrong.append(f"{place} {node.name}: {lines} lines, {number} parameters")
+    assert not wrong
+
+
+def test_only_named_errors_are_caught() -> None:
+    wrong = []
+    for place, node in nodes():
+        if isinstance(node, ast.ExceptHandler):
+            caught = ast.unparse(node.type) if node.type else "Exception"
+            if re.search(r"\b(Base)?Exception\b", caught):
+                wrong.append(place)
+    assert not wrong
+
+
+def test_ignored_type_errors_are_named() -> None:
+    bare = re.compile(r"#\s*type:\s*ignore(?!\[)")
+    assert not [path for path in FILES if bare.search(path.read_text())]
+
+
+def test_only_the_error_boundary_prints() -> None:
+    assert {place.split(":")[0] for place, name, _ in calls() if name == "print"} == {
+        "echojepa/errors.py"
+    }
+
+
+def test_nothing_is_unpickled() -> None:
+    readers = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
+    wrong = [path for path in FILES if readers & {n.split(".")[0] for n in imports(path)}]
+    for place, name, call in calls():
+        settings = {k.arg: ast.unparse(k.value) for k in call.keywords}
+        unsafe = {
+            "torch.load": settings.get("weights_only") != "True",
+            "np.load": settings.get("allow_pickle", "False") != "False",
+            "yaml.load": True,
+        }
+        if unsafe.get(name):
+            wrong.append(place)
+    assert not wrong
+
+
+def test_importing_a_module_reads_no_environment_and_changes_no_global_state() -> None:
+    reads = {"os.environ", "os.getenv", "os.putenv"}
+    acts = {"logging.basicConfig", "torch.manual_seed", "np.random.seed", "torch.set_num_threads"}
+    found = [
+        f"{module_name(path)}:{node.lineno}"
+        for path, tree in TREES.items()
+        for node in outside_functions(tree)
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in reads | acts
+    ]
+    assert not found

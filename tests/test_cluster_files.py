@@ -1,0 +1,65 @@
+"""Kubernetes manifests are valid, and the commands in them name real files and settings."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from conftest import DATA
+
+from echojepa.config import load
+
+ROOT = Path(__file__).resolve().parents[1]
+MANIFESTS = sorted((ROOT / "cluster" / "kuberay").glob("*.yaml"))
+
+
+@pytest.fixture(params=MANIFESTS, ids=lambda path: path.name)
+def manifest(request: pytest.FixtureRequest) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(request.param.read_text())
+    return loaded
+
+
+def test_there_are_manifests() -> None:
+    assert MANIFESTS
+
+
+def test_it_fits_the_schema_of_its_kind(manifest: dict[str, Any]) -> None:
+    schema = json.loads((DATA / f"{manifest['kind'].lower()}.v1.schema.json").read_text())
+    jsonschema.validate(manifest, schema)
+
+
+def test_the_schema_notices_an_unknown_field(manifest: dict[str, Any]) -> None:
+    schema = json.loads((DATA / f"{manifest['kind'].lower()}.v1.schema.json").read_text())
+    manifest["spec"]["enableAutoscaling"] = True
+    with pytest.raises(jsonschema.ValidationError, match="enableAutoscaling"):
+        jsonschema.validate(manifest, schema)
+
+
+def test_the_entrypoint_is_a_job_of_this_repository(manifest: dict[str, Any]) -> None:
+    from echojepa.launch.pretrain import PretrainJob
+
+    python, script, config, *overrides = shlex.split(manifest["spec"]["entrypoint"])
+    assert python == "python"
+    assert (ROOT / script).is_file()
+    job = load(ROOT / config, overrides, PretrainJob)
+    groups = {g["groupName"]: g for g in manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"]}
+    assert job.cluster.resources_per_worker == {"GPU": 1.0}
+    assert job.cluster.max_workers == groups["gpu"]["maxReplicas"]
+
+
+def test_it_is_autoscaled_with_gpus_for_training_and_cpus_for_decoding(
+    manifest: dict[str, Any],
+) -> None:
+    cluster = manifest["spec"]["rayClusterSpec"]
+    assert cluster["enableInTreeAutoscaling"] is True
+    assert cluster["authOptions"]["mode"] == "token"
+    for group in cluster["workerGroupSpecs"]:
+        container = group["template"]["spec"]["containers"][0]
+        has_gpu = "nvidia.com/gpu" in container["resources"]["limits"]
+        assert has_gpu == (group["groupName"] == "gpu")
+        assert container["securityContext"]["runAsNonRoot"] is True

@@ -1,0 +1,140 @@
+"""Every shipped YAML file loads into its model, and every recipe fits together.
+
+The folder of a file decides what it is. Settings that name one site's disks are left to the user,
+so they are given here.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import yaml
+
+from echojepa.config import Strict, amend, load
+from echojepa.data.phantom import PhantomConfig
+from echojepa.models.attention import Grid
+from echojepa.objectives.masks import MaskConfig, MaskSampler
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted((ROOT / "configs").rglob("*.y*ml"))
+SITE = {
+    "data": [],
+    "pretrain": ["run_dir=run", "data.manifest=manifest.parquet"],
+    "evaluate": ["encoder=encoder", "manifest=manifest.parquet", "out=out"],
+    "sweep": ["out=out"],
+}
+
+
+def files(folder: str) -> list[Path]:
+    """Shipped files of one kind."""
+    return [path for path in CONFIGS if path.parent.name == folder]
+
+
+def model_of(folder: str) -> type[Strict]:
+    """What a folder's files describe. Ray is imported here, late, because that takes seconds."""
+    from echojepa.launch.evaluate import EvaluateJob
+    from echojepa.launch.pretrain import PretrainJob
+    from echojepa.launch.sweep import SweepJob
+
+    models: dict[str, type[Strict]] = {
+        "data": PhantomConfig,
+        "pretrain": PretrainJob,
+        "evaluate": EvaluateJob,
+        "sweep": SweepJob,
+    }
+    return models[folder]
+
+
+@cache
+def check_masks(masks: MaskConfig, grid: Grid) -> None:
+    """Raises if the masks do not fit; slow, and the same for many recipes."""
+    MaskSampler(masks, grid, 0)
+
+
+def shipped(folder: str) -> pytest.MarkDecorator:
+    """Runs a test on every file of a folder."""
+    return pytest.mark.parametrize("path", files(folder), ids=[p.stem for p in files(folder)])
+
+
+def test_every_file_lies_in_a_folder_that_says_what_it_is() -> None:
+    assert {path.parent.name for path in CONFIGS} <= SITE.keys()
+    assert all(path.parent.parent == ROOT / "configs" for path in CONFIGS)
+    for folder in ("data", "pretrain", "evaluate"):
+        assert ROOT / "configs" / folder / "demo.yaml" in CONFIGS
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[f"{p.parent.name}/{p.stem}" for p in CONFIGS])
+def test_every_file_loads(path: Path) -> None:
+    folder = path.parent.name
+    load(path, SITE[folder], model_of(folder))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[f"{p.parent.name}/{p.stem}" for p in CONFIGS])
+def test_no_file_knows_a_sites_disks(path: Path) -> None:
+    def texts(value: object) -> list[str]:
+        if isinstance(value, dict):
+            return [text for item in value.values() for text in texts(item)]
+        if isinstance(value, list):
+            return [text for item in value for text in texts(item)]
+        return [value] if isinstance(value, str) else []
+
+    found = texts(yaml.safe_load(path.read_text()))
+    assert not [text for text in found if text.startswith(("/", "~")) or "://" in text]
+
+
+@shipped("pretrain")
+def test_masks_fit_the_grid_and_batches_the_workers(path: Path) -> None:
+    from echojepa.launch.pretrain import PretrainJob
+    from echojepa.pretrain import cut_batch
+
+    job = load(path, SITE["pretrain"], PretrainJob)
+    check_masks(job.objective.masks, job.grid())
+    for num_workers in {job.cluster.num_workers, job.cluster.max_workers or 1}:
+        shape = cut_batch(job, num_workers)
+        assert shape.micro_batch <= job.optimizer.max_micro_batch
+    for schedule in (job.optimizer.lr, job.optimizer.momentum):
+        values = [schedule.value(step, job.loop.num_steps) for step in (0, job.loop.num_steps - 1)]
+        assert all(value >= 0 for value in values)
+
+
+@shipped("evaluate")
+def test_evaluations_have_tasks_of_different_names(path: Path) -> None:
+    from echojepa.launch.evaluate import EvaluateJob
+
+    names = [task.name for task in load(path, SITE["evaluate"], EvaluateJob).tasks]
+    assert names and len(set(names)) == len(names)
+
+
+@shipped("sweep")
+def test_every_searched_setting_exists_and_takes_its_values(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from echojepa.launch.pretrain import PretrainJob
+    from echojepa.launch.sweep import SweepJob
+
+    monkeypatch.chdir(ROOT)  # `base` is relative to the working directory
+    job = load(path, SITE["sweep"], SweepJob)
+    base = load(job.base, [*SITE["pretrain"], *job.overrides], PretrainJob)
+    for dimension in job.search:
+        values = dimension.values or (dimension.low, dimension.high)
+        for value in values:
+            amend(base, [f"{dimension.key}={'null' if value is None else value}"])
+    assert base.probe is not None
+    assert base.loop.log_every_steps == base.loop.probe_every_steps
+    assert job.metric.startswith(f"probe/{base.probe.task.name}_")
+
+
+def test_the_demo_describes_one_encoder_throughout() -> None:
+    from echojepa.launch.evaluate import EvaluateJob
+    from echojepa.launch.pretrain import PretrainJob
+
+    phantom = load(ROOT / "configs/data/demo.yaml", [], PhantomConfig)
+    job = load(ROOT / "configs/pretrain/demo.yaml", SITE["pretrain"], PretrainJob)
+    judge = load(ROOT / "configs/evaluate/demo.yaml", SITE["evaluate"], EvaluateJob)
+    longest = job.data.clip.num_frames / job.data.clip.fps
+    assert phantom.num_frames / max(phantom.native_fps) > longest
+    assert job.probe is not None
+    assert job.probe.task.label in {task.label for task in judge.tasks}
+    assert job.loop.num_steps % job.loop.checkpoint_every_steps == 0
