@@ -32,7 +32,7 @@ ConfigFile = Annotated[Path, typer.Argument(help="YAML file; it may extend anoth
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Settings as key=value.", metavar="[KEY=VALUE]...")
 ]
-out = Console()
+out = Console(soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command()

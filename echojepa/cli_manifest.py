@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 manifest_app = typer.Typer(help="Build and check manifests.", no_args_is_help=True)
-out = Console()
+out = Console(soft_wrap=True, markup=False, highlight=False)
+"""One line is one line and brackets are brackets: paths are printed for scripts to take."""
 
 ManifestFile = Annotated[Path, typer.Argument(help="manifest.parquet")]
 
@@ -30,9 +31,10 @@ def validate(
         problems = find_problems(with_absolute_uris(table, file.resolve().parent))
         for clip_id, problem in problems:
             out.print(f"{clip_id}: {problem}")
-        if problems:
+        num_wrong = len({clip_id for clip_id, _ in problems})
+        if num_wrong:
             raise ManifestError(
-                f"{len(problems)} of {len(table)} clips are not what the manifest says",
+                f"{num_wrong} of {len(table)} clips are not what the manifest says",
                 "Mend or drop them.",
                 str(file),
             )

@@ -139,20 +139,27 @@ def _read_with_parents(path: Path, depth: int = 0) -> DictConfig:
 
 
 def _override(tree: DictConfig, overrides: Sequence[str]) -> DictConfig:
+    """Apply `key=value` settings in turn; `a.0.b` reaches into lists."""
+    tree = cast(DictConfig, OmegaConf.create(OmegaConf.to_container(tree)))
     for override in overrides:
-        tree = cast(DictConfig, OmegaConf.merge(tree, _parse_override(override)))
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise ConfigError(
+                f"override {override!r} is not of the form key=value",
+                "Write for instance optimizer.lr.peak=1e-3.",
+                "command line",
+            )
+        try:
+            value = OmegaConf.from_dotlist([f"value={text}"])["value"]
+            OmegaConf.update(tree, key, value, merge=True, force_add=True)
+        except (yaml.YAMLError, OmegaConfBaseException, TypeError, IndexError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"override {override!r} cannot be applied: {reason}",
+                "Check the key and the value.",
+                "command line",
+            ) from None
     return tree
-
-
-def _parse_override(override: str) -> DictConfig:
-    key, separator, _ = override.partition("=")
-    if not separator or not key:
-        raise ConfigError(
-            f"override {override!r} is not of the form key=value",
-            "Write for instance optimizer.lr.peak=1e-3.",
-            "command line",
-        )
-    return OmegaConf.from_dotlist([override])
 
 
 def _explain(error: ValidationError, model: type[Strict], where: str) -> ConfigError:
@@ -161,18 +168,27 @@ def _explain(error: ValidationError, model: type[Strict], where: str) -> ConfigE
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
-        valid = _valid_keys(model)
-        near = difflib.get_close_matches(key, valid, n=1, cutoff=0.4)
-        if not near:
-            leaf = {name.rsplit(".", 1)[-1]: name for name in valid}
-            near = [leaf[n] for n in difflib.get_close_matches(location[-1], leaf, 1, 0.5)]
-        hint = f"Did you mean {near[0]!r}?" if near else f"Valid: {', '.join(sorted(valid))}."
-        return ConfigError(f"unknown key {key!r}", hint, where)
+        return ConfigError(f"unknown key {key!r}", _suggest(location, model), where)
     if first["type"] == "missing":
         return ConfigError(f"key {key!r} is missing", "Set it in the file or as key=value.", where)
     reason = first["msg"].removeprefix("Value error, ")
     shown = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
     return ConfigError(f"{key or 'config'}{shown}: {reason}", "Change the value.", where)
+
+
+def _suggest(location: list[str], model: type[Strict]) -> str:
+    """The nearest valid key: a sibling that is spelt alike, else the same name elsewhere."""
+    valid = _valid_keys(model)
+    parent, leaf = ".".join(p for p in location[:-1] if not p.isdigit()), location[-1]
+    siblings = [name.rpartition(".")[2] for name in valid if name.rpartition(".")[0] == parent]
+    alike = difflib.get_close_matches(leaf, siblings, n=1, cutoff=0.6)
+    if alike:
+        return f"Did you mean {'.'.join([*location[:-1], alike[0]])!r}?"
+    elsewhere = {name.rpartition(".")[2]: name for name in reversed(valid)}
+    found = difflib.get_close_matches(leaf, elsewhere, n=1, cutoff=0.75)
+    if found:
+        return f"Did you mean {elsewhere[found[0]]!r}?"
+    return f"Valid here: {', '.join(sorted(siblings))}."
 
 
 def _valid_keys(model: type[Strict], prefix: str = "") -> list[str]:

@@ -40,7 +40,7 @@ class PretrainConfig(Strict):
 
     run_dir: str = changeable()
     """Folder of the run, on storage that every node sees. The same folder resumes the run."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     """Of weights, order, windows, crops and masks."""
     data: DataConfig
     model: ModelConfig

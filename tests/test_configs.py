@@ -1,7 +1,7 @@
 """Every shipped YAML file loads into its model, and every recipe fits together.
 
 The folder of a file decides what it is. Settings that name one site's disks are left to the user,
-so they are given here.
+so they are given here. A `base*.yaml` is the common part of others and is checked through them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from echojepa.models.attention import Grid
 from echojepa.objectives.masks import MaskConfig, MaskSampler
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = sorted((ROOT / "configs").rglob("*.y*ml"))
+FILES = sorted((ROOT / "configs").rglob("*.y*ml"))
+CONFIGS = [path for path in FILES if not path.stem.startswith("base")]
 SITE = {
     "data": [],
     "pretrain": ["run_dir=run", "data.manifest=manifest.parquet"],
@@ -59,10 +60,17 @@ def shipped(folder: str) -> pytest.MarkDecorator:
 
 
 def test_every_file_lies_in_a_folder_that_says_what_it_is() -> None:
-    assert {path.parent.name for path in CONFIGS} <= SITE.keys()
-    assert all(path.parent.parent == ROOT / "configs" for path in CONFIGS)
+    assert {path.parent.name for path in FILES} <= SITE.keys()
+    assert all(path.parent.parent == ROOT / "configs" for path in FILES)
     for folder in ("data", "pretrain", "evaluate"):
         assert ROOT / "configs" / folder / "demo.yaml" in CONFIGS
+
+
+def test_every_base_is_extended() -> None:
+    trees = {path: yaml.safe_load(path.read_text()) for path in FILES}
+    parents = {(p.parent / t["extends"]).resolve() for p, t in trees.items() if "extends" in t}
+    assert parents <= set(FILES)
+    assert set(FILES) - set(CONFIGS) <= parents
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=[f"{p.parent.name}/{p.stem}" for p in CONFIGS])
@@ -71,7 +79,7 @@ def test_every_file_loads(path: Path) -> None:
     load(path, SITE[folder], model_of(folder))
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=[f"{p.parent.name}/{p.stem}" for p in CONFIGS])
+@pytest.mark.parametrize("path", FILES, ids=[f"{p.parent.name}/{p.stem}" for p in FILES])
 def test_no_file_knows_a_sites_disks(path: Path) -> None:
     def texts(value: object) -> list[str]:
         if isinstance(value, dict):
@@ -94,9 +102,6 @@ def test_masks_fit_the_grid_and_batches_the_workers(path: Path) -> None:
     for num_workers in {job.cluster.num_workers, job.cluster.max_workers or 1}:
         shape = cut_batch(job, num_workers)
         assert shape.micro_batch <= job.optimizer.max_micro_batch
-    for schedule in (job.optimizer.lr, job.optimizer.momentum):
-        values = [schedule.value(step, job.loop.num_steps) for step in (0, job.loop.num_steps - 1)]
-        assert all(value >= 0 for value in values)
 
 
 @shipped("evaluate")
@@ -133,8 +138,8 @@ def test_the_demo_describes_one_encoder_throughout() -> None:
     phantom = load(ROOT / "configs/data/demo.yaml", [], PhantomConfig)
     job = load(ROOT / "configs/pretrain/demo.yaml", SITE["pretrain"], PretrainJob)
     judge = load(ROOT / "configs/evaluate/demo.yaml", SITE["evaluate"], EvaluateJob)
-    longest = job.data.clip.num_frames / job.data.clip.fps
-    assert phantom.num_frames / max(phantom.native_fps) > longest
+    window_seconds = (job.data.clip.num_frames - 1) / job.data.clip.fps
+    assert (phantom.num_frames - 1) / max(phantom.native_fps) >= window_seconds
     assert job.probe is not None
     assert job.probe.task.label in {task.label for task in judge.tasks}
     assert job.loop.num_steps % job.loop.checkpoint_every_steps == 0

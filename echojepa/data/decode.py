@@ -14,7 +14,7 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Literal, TypeVar
 
 import pyarrow as pa
 import pyarrow.fs
@@ -23,6 +23,7 @@ from echojepa.data import decode_dicom, decode_video
 from echojepa.data.decode_video import Frames, Source
 from echojepa.errors import ClipError
 
+T = TypeVar("T")
 DecoderName = Literal["auto", "pyav", "decord", "dicom"]
 
 
@@ -90,10 +91,28 @@ def read_frames(
 
     Raises:
         ClipError: stage "open": missing, unreadable, not_a_video, no_video_stream, no_frames;
-            stage "decode": truncated, damaged, unsupported.
+            stage "decode": truncated, damaged, unsupported. Zero-byte local files are "empty".
     """
     chosen = _choose(uri, decoder)
     return chosen.read(open_source(uri), [int(i) for i in indices], num_promised)
+
+
+def attempt(action: Callable[[], T]) -> tuple[T | None, str]:
+    """The one boundary at which a clip may fail: its value, or a problem that can be recorded.
+
+    Decoders are other people's code over other people's files. Whatever they raise must not take
+    the other clips of a block down, so everything is caught here, and only here; it is counted
+    (`max_bad_fraction`) and recorded (`rejected.parquet`), never dropped.
+
+    Returns:
+        (value, "") or (None, "stage|kind|message").
+    """
+    try:
+        return action(), ""
+    except ClipError as error:
+        return None, f"{error.stage}|{error.kind}|{error.message}"
+    except Exception as error:  # noqa: BLE001 - see above
+        return None, f"decode|unexpected|{type(error).__name__}"
 
 
 def open_source(uri: str) -> Source:

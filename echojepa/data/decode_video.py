@@ -19,14 +19,16 @@ from echojepa.errors import ClipError
 Frames = NDArray[np.uint8]
 Source = str | io.BytesIO
 
+_UNSEEKABLE = {"avi", "mpeg", "mpegts"}
+"""Containers in which decord seeks to wrong frames of codecs with motion prediction."""
+
 av.logging.set_level(av.logging.PANIC)
 
 
 def probe_pyav(source: Source) -> tuple[int, float, int, int]:
     """Number of frames, frames per second, height, width. See `decode.read_frames` for errors."""
     with _opened(source) as (container, stream):
-        times = _presentation_times(container, stream)
-        _check_count(len(times), stream.frames, 0)
+        times = _presentation_times(container, stream, 0)
         rate = stream.average_rate or stream.guessed_rate
         if not rate:
             raise ClipError("open", "no_frame_rate", "the container states no frame rate")
@@ -40,8 +42,7 @@ def read_pyav(source: Source, indices: Sequence[int], num_promised: int) -> Fram
     the first wanted frame, skips frames nobody refers to on the way, and stops at the last one.
     """
     with _opened(source) as (container, stream):
-        times = _presentation_times(container, stream)
-        _check_count(len(times), stream.frames, max(num_promised, max(indices) + 1))
+        times = _presentation_times(container, stream, max(num_promised, max(indices) + 1))
         order = sorted(times)
         wanted = {order[i] for i in indices}
         start = max((t for t, key in times.items() if key and t <= min(wanted)), default=order[0])
@@ -59,10 +60,14 @@ def read_decord(source: Source, indices: Sequence[int], num_promised: int) -> Fr
 
     if not isinstance(source, str):
         raise ClipError("open", "unsupported", "decord reads local files; use pyav for remote ones")
-    _check_file(source)
+    needed = max(num_promised, max(indices) + 1)
+    with _opened(source) as (container, stream):
+        num_frames = len(_presentation_times(container, stream, needed))
+        seeks = stream.codec_context.name == "mjpeg" or not _UNSEEKABLE & {container.format.name}
     try:
         reader = decord.VideoReader(source, num_threads=1)
-        _check_count(len(reader), 0, max(num_promised, max(indices) + 1))
+        if not seeks or len(reader) != num_frames:
+            raise ClipError("open", "unsupported", "decord seeks wrongly in it; use pyav")
         frames: Frames = reader.get_batch(list(indices)).asnumpy()
     except (decord.DECORDError, RuntimeError, IndexError) as error:
         raise ClipError("decode", "damaged", type(error).__name__) from None
@@ -74,16 +79,20 @@ def _opened(source: Source) -> Iterator[tuple[Any, Any]]:
     """An open container and its first video stream; codec errors become `ClipError`s."""
     if isinstance(source, str):
         _check_file(source)
+    stage, kind = "open", "not_a_video"
     try:
         with av.open(source, mode="r", metadata_errors="ignore") as container:
             if not container.streams.video:
                 raise ClipError("open", "no_video_stream", "the file has no video stream")
             stream = container.streams.video[0]
+            if stream.codec_context is None:
+                raise ClipError("open", "unsupported", "FFmpeg knows no decoder for the codec")
             stream.codec_context.thread_count = 1
+            if stream.codec_context.name == "mjpeg":  # says nothing of damage otherwise
+                stream.codec_context.options = {"err_detect": "explode"}
+            stage, kind = "decode", "damaged"
             yield container, stream
     except (av.FFmpegError, UnicodeDecodeError) as error:
-        stage = "open" if isinstance(error, av.InvalidDataError) else "decode"
-        kind = "not_a_video" if stage == "open" else "damaged"
         raise ClipError(stage, kind, f"FFmpeg: {type(error).__name__}") from None
 
 
@@ -93,7 +102,7 @@ def _check_file(path: str) -> None:
         size = file.stat().st_size
     except FileNotFoundError:
         raise ClipError("open", "missing", "no such file") from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise ClipError("open", "unreadable", type(error).__name__) from None
     if size == 0:
         raise ClipError("open", "empty", "the file has zero bytes")
@@ -107,15 +116,26 @@ def _check_count(num_found: int, num_header: int, num_needed: int) -> None:
         raise ClipError("decode", "truncated", f"{num_found} of {promised} frames are there")
 
 
-def _presentation_times(container: Any, stream: Any) -> dict[int, bool]:
+def _presentation_times(container: Any, stream: Any, num_needed: int) -> dict[int, bool]:
     """Presentation time of every frame and whether it is a keyframe, without decoding."""
     times: dict[int, bool] = {}
+    num_promised = stream.frames
     for packet in container.demux(stream):
-        if packet.size and not packet.is_discard:
+        if packet.is_discard:
+            num_promised = 0  # an edit list hides frames that the header counts
+        elif packet.size:
             time = packet.pts if packet.pts is not None else packet.dts
             if time is None:
                 raise ClipError("decode", "unsupported", "a frame without a time stamp")
             times[time] = bool(packet.is_keyframe)
+    order = list(times)
+    if (
+        container.format.name == "avi"
+        and stream.codec_context.has_b_frames
+        and order == sorted(order)
+    ):
+        raise ClipError("open", "unsupported", "AVI with B-frames and no presentation times")
+    _check_count(len(times), num_promised, num_needed)
     return times
 
 
@@ -132,7 +152,7 @@ def _decode(container: Any, stream: Any, wanted: set[int], start: int) -> dict[i
         context.skip_frame = "NONREF" if preroll else "DEFAULT"
         for frame in packet.decode():
             at = frame.pts if frame.pts is not None else frame.dts
-            if at in wanted:
+            if at in wanted and not frame.is_corrupt:
                 found[at] = np.asarray(
                     to_rgb.reformat(frame, format="rgb24").to_ndarray(), np.uint8
                 )

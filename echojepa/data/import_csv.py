@@ -29,10 +29,13 @@ def import_csv(file: Path, identities: Path, label: str | None, target: Path) ->
     """
     known = _identities(identities)
     rows = []
-    for number, line in enumerate(_lines(file), start=1):
+    for number, line in _lines(file):
         path, _, value = line.strip().rpartition(" ")
         if path not in known:
             what = f"line {number} names a video that has no row in {identities.name}"
+            raise ManifestError(what, "Add its patient_id and study_id.", str(file))
+        if not (known[path]["patient_id"] and known[path]["study_id"]):
+            what = f"line {number} names a video without patient or study in {identities.name}"
             raise ManifestError(what, "Add its patient_id and study_id.", str(file))
         rows.append(_row(file, number, path, value, known[path], label))
     return write_manifest(pa.Table.from_pylist(rows), target)
@@ -68,12 +71,16 @@ def _row(
     return row
 
 
-def _lines(file: Path) -> list[str]:
+def _lines(file: Path) -> list[tuple[int, str]]:
+    """The lines that are not blank, with their numbers in the file."""
     try:
-        lines = [line for line in file.read_text().splitlines() if line.strip()]
+        lines = list(enumerate(file.read_text().splitlines(), start=1))
     except OSError:
         raise ManifestError("no such file", "Check the path.", str(file)) from None
-    for number, line in enumerate(lines, start=1):
+    except UnicodeDecodeError:
+        raise ManifestError("not a text file", "Check the path.", str(file)) from None
+    lines = [(number, line) for number, line in lines if line.strip()]
+    for number, line in lines:
         if " " not in line.strip():
             raise ManifestError(
                 f"line {number} is not `path label`", "Separate the two by a space.", str(file)
@@ -84,10 +91,13 @@ def _lines(file: Path) -> list[str]:
 def _identities(file: Path) -> dict[str, dict[str, str]]:
     try:
         with file.open(newline="") as opened:
-            rows = list(csv.DictReader(opened))
+            reader = csv.DictReader(opened)
+            header, rows = reader.fieldnames or (), list(reader)
     except OSError:
         raise ManifestError("no such file", "Check the path.", str(file)) from None
-    missing = {"path", "patient_id", "study_id"} - set(rows[0] if rows else ())
+    except (UnicodeDecodeError, csv.Error):
+        raise ManifestError("not a CSV file", "Check the path.", str(file)) from None
+    missing = {"path", "patient_id", "study_id"} - set(header)
     if missing:
         raise ManifestError(
             f"the header lacks {', '.join(sorted(missing))}",

@@ -131,12 +131,13 @@ def _check_values(table: pa.Table, where: str) -> None:
             where,
         )
     for name in ("num_frames", "native_fps", "height", "width"):
-        bad = pc.invert(pc.greater(table[name], 0))
+        possible = pc.and_(pc.greater(table[name], 0), pc.less(table[name], float("inf")))
+        bad = pc.invert(possible)
         if pc.any(bad).as_py():
             row = pc.index(bad, True).as_py()
             clip = table["clip_id"][row].as_py()
             raise ManifestError(
-                f"{name} = {table[name][row].as_py()} of clip {clip!r} is not above 0",
+                f"{name} = {table[name][row].as_py()} of clip {clip!r} is not a number above 0",
                 "Measure it again, or leave the clip out.",
                 where,
             )

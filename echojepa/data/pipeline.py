@@ -7,6 +7,7 @@ cuts them, and their number is a multiple of the number of consumers.
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -61,6 +62,7 @@ def _quieten(context: Any) -> None:
     context.enable_progress_bars = False
     context.enable_operator_progress_bars = False
     context.custom_execution_callback_classes = [_Pace]
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def _bounded_restarts() -> dict[str, int]:

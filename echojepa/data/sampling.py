@@ -40,7 +40,8 @@ class SampleRng:
     """
 
     def __init__(self, seed: int, domain: Domain, s: int) -> None:
-        self._bits = np.random.Philox(key=[seed, int(domain)], counter=[0, 0, 0, s])
+        key = np.array([seed, int(domain)], np.uint64)  # a list turns to floats from 2^63 on
+        self._bits = np.random.Philox(key=key, counter=[0, 0, 0, s])
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
         """A float in [low, high)."""
@@ -176,6 +177,8 @@ def window_at(start_seconds: float, num_native: int, native_fps: float, clip: Cl
         raise ClipError("sample", "too_slow", f"{native_fps:.3g} fps, {clip.fps:.3g} are wanted")
     wanted = start_seconds + np.arange(clip.num_frames) / clip.fps
     nearest = np.floor(wanted * native_fps + 0.5).astype(np.int64)
+    if num_native == 1:  # a still lasts no time at all, whatever its nominal rate
+        nearest[1:] = np.maximum(nearest[1:], 1)
     held = int((nearest > num_native - 1).sum())
     if held and clip.short == "reject":
         raise ClipError("sample", "too_short", f"{num_native} frames at {native_fps:.3g} fps")

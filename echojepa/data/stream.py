@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from pydantic import Field
 
 from echojepa.config import Strict, changeable
 from echojepa.data.augment import crop_resize
-from echojepa.data.decode import DecoderName, read_frames
+from echojepa.data.decode import DecoderName, attempt, read_frames
 from echojepa.data.journal import CrashJournal
 from echojepa.data.manifest import ClipFilter, ClipTable, open_clips
 from echojepa.data.sampling import ClipConfig, draw, rows_of
@@ -148,11 +149,10 @@ class BlockDecoder:
         for i, (sample, row) in enumerate(zip(s.tolist(), rows.tolist(), strict=True)):
             if sample == PADDING:
                 continue
-            try:
-                pixels[i], held[i], time_error[i] = self._decode(sample, self._clips.row(row))
+            decoded, problems[i] = attempt(partial(self._decode, sample, self._clips.row(row)))
+            if decoded is not None:
+                pixels[i], held[i], time_error[i] = decoded
                 weights[i] = 1.0
-            except ClipError as error:
-                problems[i] = f"{error.stage}|{error.kind}|{error.message}"
         ids = np.array(self._clips.clip_ids(rows), dtype=object)
         ids[s == PADDING] = ""
         return {
@@ -169,9 +169,11 @@ class BlockDecoder:
         window, box = draw(self._seed, s, row, self._data.clip)
         if self._journal:
             self._journal.begin(s)
-        frames = read_frames(row["uri"], window.indices, self._data.decoder, row["num_frames"])
-        if self._journal:
-            self._journal.end()
+        try:
+            frames = read_frames(row["uri"], window.indices, self._data.decoder, row["num_frames"])
+        finally:
+            if self._journal:
+                self._journal.end()
         if frames.shape[1:3] != (row["height"], row["width"]):
             found = f"{frames.shape[1]}x{frames.shape[2]}"
             raise ClipError(

@@ -1,10 +1,16 @@
-"""Does every video hold what the manifest says? Opens and walks each one."""
+"""Does every video hold what the manifest says? Opens, walks and hashes each one.
+
+Hashing matters: a flipped bit in an H.264 picture decodes to garbage without any error.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import pyarrow as pa
 
-from echojepa.data.decode import probe
+from echojepa.data.decode import open_source, probe
 from echojepa.errors import ClipError
 
 _RATE_TOLERANCE = 0.01
@@ -13,7 +19,7 @@ _RATE_TOLERANCE = 0.01
 def find_problems(table: pa.Table) -> list[tuple[str, str]]:
     """(clip_id, what is wrong) of every clip whose file is unreadable or differs from its row."""
     problems = []
-    columns = ["clip_id", "uri", "num_frames", "native_fps", "height", "width"]
+    columns = ["clip_id", "uri", "num_frames", "native_fps", "height", "width", "content_hash"]
     for row in table.select(columns).to_pylist():
         try:
             info = probe(row["uri"])
@@ -27,4 +33,14 @@ def find_problems(table: pa.Table) -> list[tuple[str, str]]:
         if abs(info.native_fps / row["native_fps"] - 1) > _RATE_TOLERANCE:
             found = f"{info.native_fps:.3f} fps, the manifest says {row['native_fps']:.3f}"
             problems.append((row["clip_id"], found))
+        kind, _, digest = (row["content_hash"] or "").partition(":")
+        if kind == "sha256" and content_digest(row["uri"]) != digest:
+            problems.append((row["clip_id"], "the content has changed since it was hashed"))
     return problems
+
+
+def content_digest(uri: str) -> str:
+    """SHA-256 of a video file, in hexadecimal digits."""
+    source = open_source(uri)
+    content = Path(source).read_bytes() if isinstance(source, str) else source.getvalue()
+    return hashlib.sha256(content).hexdigest()

@@ -81,7 +81,8 @@ class Progress:
                     state = describe(metrics)
                     bar.update(task, completed=metrics["step"], state=state)
                     if not self._console.is_terminal:
-                        self._console.print(f"step {metrics['step']}/{self._num_steps}  {state}")
+                        line = f"step {metrics['step']}/{self._num_steps}  {state}"
+                        self._console.print(line, soft_wrap=True)
                 if last_round:
                     return
                 time.sleep(_POLL_SECONDS)
@@ -93,5 +94,9 @@ def describe(metrics: dict[str, Any]) -> str:
         f"loss {metrics['loss']:.4f}  rank {metrics['effective_rank']:.1f}  "
         f"{metrics['clips_per_second']:.1f} clips/s  waiting {metrics['data_wait_share']:.0%}"
     )
-    probes = [f"{k.removeprefix('probe/')} {v:.3f}" for k, v in metrics.items() if "probe/" in k]
-    return "  ".join([text, *probes[:3]])
+    scores = [
+        f"{name.removeprefix('probe/')} {value:.2f}"
+        for name, value in metrics.items()
+        if name.startswith("probe/") and name.endswith(("_r2", "_auroc"))
+    ]
+    return "  ".join([text, *scores])

@@ -22,6 +22,9 @@ from echojepa.launch import pretrain
 from echojepa.launch.connect import ClusterConfig, connected, wait_for_workers
 from echojepa.launch.pretrain import PretrainJob
 
+_TRIAL_CPUS = 0.01
+"""A trial's own process only starts its workers and waits; Tune refuses to seat it for nothing."""
+
 
 class Dimension(Strict):
     """One setting that is searched."""
@@ -104,7 +107,7 @@ def run(job: SweepJob) -> dict[str, Any]:
 
 def _tuner(job: SweepJob, base: PretrainJob, out: Path) -> tune.Tuner:
     trainable = tune.with_parameters(_trial, base=to_tree(base), address=_address())
-    trainable = tune.with_resources(trainable, {"CPU": 0})
+    trainable = tune.with_resources(trainable, {"CPU": _TRIAL_CPUS})
     if (out / "tune" / "tuner.pkl").is_file():
         return tune.Tuner.restore(str(out / "tune"), trainable, resume_unfinished=True)
     scheduler = ASHAScheduler(

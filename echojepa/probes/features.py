@@ -6,6 +6,7 @@ Shapes: B clips, T frames, N tokens, D width. Tokens are in the order time, row,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,9 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from echojepa.data.augment import crop_resize
-from echojepa.data.decode import read_frames
+from echojepa.data.decode import attempt, read_frames
 from echojepa.data.sampling import ClipConfig, centre_view
-from echojepa.errors import ClipError
 from echojepa.models.encoder import EncoderConfig, VideoEncoder
 from echojepa.models.preprocess import normalise
 from echojepa.models.weights import load_encoder
@@ -98,10 +98,9 @@ class FeatureExtractor:
         clips = np.zeros((len(rows), clip.num_frames, clip.size, clip.size, 3), np.uint8)
         problems = [""] * len(rows)
         for i, row in enumerate(rows):
-            try:
-                clips[i] = load_view(row, clip)
-            except ClipError as error:
-                problems[i] = f"{error.stage}|{error.kind}|{error.message}"
+            frames, problems[i] = attempt(partial(load_view, row, clip))
+            if frames is not None:
+                clips[i] = frames
         bad = np.array([bool(p) for p in problems])
         columns: dict[str, Any] = {
             "clip_id": np.array([row["clip_id"] for row in rows], dtype=object),

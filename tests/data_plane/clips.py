@@ -145,15 +145,19 @@ def overwrite(source: Path, target: Path, start: float, num_bytes: int) -> Path:
     first = int(len(content) * start)
     noise = np.random.default_rng(0).integers(0, 256, num_bytes, dtype=np.uint8)
     content[first : first + num_bytes] = noise.tobytes()
-    target.write_bytes(content)
-    return target
+    return written(target, bytes(content))
+
+
+def written(path: Path, content: bytes) -> Path:
+    """Write a file; returns its path."""
+    path.write_bytes(content)
+    return path
 
 
 def cut_off(source: Path, target: Path, part: float) -> Path:
     """A copy of the first `part` of a file."""
     content = source.read_bytes()
-    target.write_bytes(content[: int(len(content) * part)])
-    return target
+    return written(target, content[: int(len(content) * part)])
 
 
 def error_of(call: Callable[[], Any], *hidden: Path | str) -> tuple[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-import pydicom
 import pytest
 from clips import (
     FRAGMENTED,
@@ -36,10 +34,10 @@ from clips import (
     write_clip,
     write_sound,
     write_trimmed,
+    written,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydicom.dataset import Dataset
 
 from echojepa.data.decode import DecoderName, VideoInfo, open_source, probe, read_frames
 from echojepa.data.sampling import ClipConfig, window_at
@@ -183,16 +181,11 @@ def test_a_trimmed_file_holds_what_its_edit_list_shows(videos: Path, tmp_path: P
 # ------------------------------------------------------------------------------------- bad files
 
 PRESENT: dict[str, Callable[[Path, Path], Path]] = {
-    "text": lambda _, out: _written(out / "hidden.mp4", b"not a video at all\n" * 40),
-    "noise": lambda _, out: _written(out / "hidden.avi", np.random.default_rng(0).bytes(4000)),
+    "text": lambda _, out: written(out / "hidden.mp4", b"not a video at all\n" * 40),
+    "noise": lambda _, out: written(out / "hidden.avi", np.random.default_rng(0).bytes(4000)),
     "no_index": lambda videos, out: cut_off(videos / LONG_GOP.name, out / "hidden.mp4", 0.6),
     "riff_only": lambda videos, out: cut_off(videos / MJPEG.name, out / "hidden.avi", 0.0003),
 }
-
-
-def _written(path: Path, content: bytes) -> Path:
-    path.write_bytes(content)
-    return path
 
 
 @pytest.mark.parametrize("name", PRESENT)
@@ -214,18 +207,18 @@ def test_missing(tmp_path: Path) -> None:
 
 
 def test_empty(tmp_path: Path) -> None:
-    path = _written(tmp_path / "hidden.mp4", b"")
+    path = written(tmp_path / "hidden.mp4", b"")
     for decoder in DECODERS:
         read = error_of(lambda decoder=decoder: read_frames(str(path), [0], decoder), path)
         assert read == ("open", "empty")
     assert error_of(lambda: probe(str(path)), path) == ("open", "empty")
     assert error_of(lambda: probe(path.as_uri()), path)[0] == "open"
-    dicom = _written(tmp_path / "hidden.dcm", b"")
+    dicom = written(tmp_path / "hidden.dcm", b"")
     assert error_of(lambda: probe(str(dicom)), dicom) == ("open", "not_a_video")
 
 
 def test_unreadable(tmp_path: Path) -> None:
-    file = _written(tmp_path / "hidden.mp4", b"x")
+    file = written(tmp_path / "hidden.mp4", b"x")
     below = file / "hidden.mp4"
     assert error_of(lambda: probe(str(below)), file) == ("open", "unreadable")
     for uri in ("nowhere://hidden/a.mp4", "file://host/hidden.mp4", "s3://"):
@@ -314,7 +307,7 @@ def test_a_corrupt_picture_is_not_passed_off_as_a_good_one(videos: Path, tmp_pat
     noise = np.random.default_rng(0).integers(0, 255, 200, dtype=np.uint8).tobytes()  # no marker
     damaged = head + scan + content[len(head) + 2 :][:20] + noise + content[len(head) + 222 :]
     assert len(damaged) == len(content)
-    path = _written(tmp_path / "hidden.avi", damaged)
+    path = written(tmp_path / "hidden.avi", damaged)
     good = read_frames(str(videos / MJPEG.name), range(NUM_FRAMES))
 
     frames = outcome(lambda: read_frames(str(path), range(NUM_FRAMES), "pyav", NUM_FRAMES))
@@ -327,7 +320,7 @@ def test_a_corrupt_picture_is_not_passed_off_as_a_good_one(videos: Path, tmp_pat
 def test_an_unknown_codec(videos: Path, tmp_path: Path) -> None:
     content = (videos / LONG_GOP.name).read_bytes()
     assert content.count(b"avc1") >= 1
-    path = _written(tmp_path / "hidden.mp4", content.replace(b"avc1", b"zzzz"))
+    path = written(tmp_path / "hidden.mp4", content.replace(b"avc1", b"zzzz"))
     for call in (lambda: probe(str(path)), lambda: read_frames(str(path), [0])):
         stage, kind = error_of(call, path)
         assert stage == "open"
@@ -358,161 +351,6 @@ def test_a_picture_size_that_changes(tmp_path: Path) -> None:
                 output.mux(packet)
     error = error_of(lambda: read_frames(str(path), [1, 4], "pyav"), path)
     assert error == ("decode", "unsupported")
-
-
-# ----------------------------------------------------------------------------------------- DICOM
-
-
-def test_dicom_probe(dicom: str) -> None:
-    info = probe(dicom)
-    assert info == VideoInfo(30, pytest.approx(1000 / 33.333), 240, 320)
-    assert probe(Path(dicom).as_uri()) == info
-
-
-def test_dicom_frames_equal_pydicoms(dicom: str) -> None:
-    expected = pydicom.dcmread(dicom).pixel_array
-    assert expected.shape == (30, 240, 320, 3)
-    for indices in ([0], [29], [7, 7, 8, 21, 21], list(range(30))):
-        frames = read_frames(dicom, indices, num_promised=30)
-        assert frames.dtype == np.uint8
-        assert np.array_equal(frames, expected[indices])
-    assert np.array_equal(read_frames(Path(dicom).as_uri(), [3, 3, 29]), expected[[3, 3, 29]])
-
-
-def test_dicom_is_chosen_by_suffix(dicom: str, tmp_path: Path) -> None:
-    for name in ("clip.DCM", "clip.dicom"):
-        shutil.copy(dicom, tmp_path / name)
-        assert probe(str(tmp_path / name)).num_frames == 30
-    shutil.copy(dicom, tmp_path / "clip")
-    assert probe(str(tmp_path / "clip"), "dicom").num_frames == 30
-
-
-def test_grey_dicom_becomes_rgb(dicom: str, tmp_path: Path) -> None:
-    data = pydicom.dcmread(dicom)
-    grey = data.pixel_array[..., 0].copy()
-    path = tmp_path / "grey.dcm"
-    _uncompressed(data, grey, "MONOCHROME2").save_as(path)
-    assert np.array_equal(read_frames(str(path), [2, 9])[..., 1], grey[[2, 9]])
-    still = tmp_path / "still.dcm"
-    one = _uncompressed(data, grey[:1], "MONOCHROME2")
-    del one.FrameTime
-    one.save_as(still)
-    assert probe(str(still)) == VideoInfo(1, 1.0, 240, 320)
-    assert np.array_equal(read_frames(str(still), [0, 0])[..., 2], grey[[0, 0]])
-
-
-def _uncompressed(source: Dataset, pixels: np.ndarray, photometric: str) -> Dataset:
-    """A copy of a DICOM with pixels [T, H, W] or [T, H, W, 3] of its own."""
-    data = pydicom.dcmread(source.filename)
-    data.set_pixel_data(pixels, photometric, 8 * pixels.itemsize, generate_instance_uid=False)
-    return data
-
-
-@pytest.mark.parametrize(
-    ("header", "rate"),
-    [
-        ({"FrameTime": 20, "CineRate": 25}, 50.0),
-        ({"FrameTime": None, "CineRate": 25, "RecommendedDisplayFrameRate": 30}, 25.0),
-        ({"FrameTime": None, "RecommendedDisplayFrameRate": 30}, 30.0),
-        ({"FrameTime": 0, "CineRate": 25}, 25.0),
-    ],
-    ids=str,
-)
-def test_dicom_rate(dicom: str, tmp_path: Path, header: dict[str, float], rate: float) -> None:
-    assert probe(str(_with_header(dicom, tmp_path, header))).native_fps == rate
-
-
-def _with_header(dicom: str, folder: Path, header: dict[str, object], *gone: str) -> Path:
-    """A copy of the DICOM with some header fields set and some removed."""
-    data = pydicom.dcmread(dicom)
-    for keyword, value in header.items():
-        setattr(data, keyword, value)
-    for keyword in gone:
-        if keyword in data:
-            delattr(data, keyword)
-    path = folder / "hidden.dcm"
-    data.save_as(path)
-    return path
-
-
-def test_dicom_without_any_rate(dicom: str, tmp_path: Path) -> None:
-    path = _with_header(dicom, tmp_path, {}, "FrameTime", "CineRate")
-    assert error_of(lambda: probe(str(path)), path) == ("open", "no_frame_rate")
-
-
-def test_16_bit_dicom(dicom: str, tmp_path: Path) -> None:
-    data = pydicom.dcmread(dicom)
-    deep = data.pixel_array[..., 0].astype(np.uint16) * 100
-    path = tmp_path / "hidden.dcm"
-    _uncompressed(data, deep, "MONOCHROME2").save_as(path)
-    assert error_of(lambda: read_frames(str(path), [0]), path) == ("decode", "unsupported")
-
-
-@pytest.mark.parametrize("photometric", ["PALETTE COLOR", "MONOCHROME1", ""])
-def test_dicom_with_other_colours(dicom: str, tmp_path: Path, photometric: str) -> None:
-    path = _with_header(dicom, tmp_path, {"PhotometricInterpretation": photometric})
-    assert error_of(lambda: read_frames(str(path), [0]), path) == ("decode", "unsupported")
-
-
-def test_dicom_beyond_the_end(dicom: str) -> None:
-    for indices, promised in (([30], 30), ([0], 31)):
-        with pytest.raises(Exception) as caught:
-            read_frames(dicom, indices, num_promised=promised)
-        assert str(caught.value) == "decode: truncated: 30 of 31 frames are there"
-
-
-@pytest.mark.parametrize("part", [0.3, 0.6, 0.95])
-def test_truncated_dicom(dicom: str, tmp_path: Path, part: float) -> None:
-    path = cut_off(Path(dicom), tmp_path / "hidden.dcm", part)
-    error = error_of(lambda: read_frames(str(path), range(30), num_promised=30), path)
-    assert error[0] == "decode"
-    assert error[1] in {"truncated", "damaged"}
-    url = error_of(lambda: read_frames(path.as_uri(), range(30), num_promised=30), path)
-    assert url == error
-
-
-def test_probe_counts_the_frames_of_a_dicom(dicom: str, tmp_path: Path) -> None:
-    """`probe` "counts frames, never trusts a header"."""
-    for part in (0.5, 0.9):
-        path = cut_off(Path(dicom), tmp_path / "hidden.dcm", part)
-        assert error_of(lambda path=path: probe(str(path)), path) == ("decode", "truncated")
-
-
-def test_dicom_without_pixels(dicom: str, tmp_path: Path) -> None:
-    """Reports and measurements lie beside the videos, under the same suffix."""
-    gone = ("PixelData", "Rows", "Columns", "NumberOfFrames", "BitsAllocated", "FrameTime")
-    path = _with_header(dicom, tmp_path, {}, *gone)
-    assert error_of(lambda: read_frames(str(path), [0]), path)[0] in {"open", "decode"}
-    assert error_of(lambda: probe(str(path)), path)[0] == "open"
-
-
-@pytest.mark.parametrize("keyword", ["NumberOfFrames", "BitsAllocated", "Rows", "SamplesPerPixel"])
-def test_dicom_with_an_empty_field(dicom: str, tmp_path: Path, keyword: str) -> None:
-    path = _with_header(dicom, tmp_path, {keyword: None})
-    stage, kind = error_of(lambda: read_frames(str(path), [0, 29]), path)
-    assert stage in {"open", "decode"}
-    assert kind in {"not_a_video", "damaged", "truncated", "unsupported"}
-    assert isinstance(outcome(lambda: probe(str(path))), (VideoInfo, str))
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [(b"IS\x02\x0030", b"IS\x02\x00xy"), (b"DS\x06\x0033.333", b"DS\x06\x00a.bcde")],
-    ids=["NumberOfFrames", "FrameTime"],
-)
-def test_dicom_with_a_field_that_is_no_number(
-    dicom: str, tmp_path: Path, before: bytes, after: bytes
-) -> None:
-    content = Path(dicom).read_bytes()
-    assert before in content
-    path = _written(tmp_path / "hidden.dcm", content.replace(before, after))
-    assert error_of(lambda: probe(str(path)), path)[0] == "open"
-
-
-def test_a_video_named_dicom(videos: Path, tmp_path: Path) -> None:
-    path = tmp_path / "hidden.dcm"
-    shutil.copy(videos / LONG_GOP.name, path)
-    assert error_of(lambda: probe(str(path)), path) == ("open", "not_a_video")
 
 
 # --------------------------------------------------------------------------------- no crash, ever

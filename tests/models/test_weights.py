@@ -154,6 +154,14 @@ def test_missing_unexpected_and_misshapen_tensors_are_named(folder: Path) -> Non
     assert missing < error.what.index("norm.weight") < unexpected < error.what.index("norm.scale")
 
 
+def test_a_tensor_of_another_shape_alone_is_refused(folder: Path) -> None:
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    weights["norm.weight"] = weights["norm.weight"][None]
+    save_file(weights, path)
+    assert "other shape ['norm.weight']" in refusal(folder).what
+
+
 def test_weights_of_another_architecture(folder: Path) -> None:
     content = json.loads((folder / "config.json").read_text())
     content["encoder"]["depth"] = 3

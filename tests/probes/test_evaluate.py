@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from pydantic import ValidationError
 
 from echojepa.config import validate
 from echojepa.data.manifest import manifest_fingerprint, read_manifest, write_manifest
@@ -210,6 +211,15 @@ def test_a_missing_label_is_an_error_before_anything_is_encoded(
     config = bench.config(tmp_path, tasks=(EF.model_copy(update={"label": "gls"}),))
     with pytest.raises(ManifestError, match="needs the column 'gls'"):
         rows_to_encode(config)
+
+
+@pytest.mark.parametrize("tasks", [(), (EF, VIEW.model_copy(update={"name": "ef"}))])
+def test_tasks_are_at_least_one_and_named_differently(
+    bench: Bench, tmp_path: Path, tasks: tuple[Task, ...]
+) -> None:
+    """Results and predictions are keyed by the name."""
+    with pytest.raises(ValidationError, match="task"):
+        bench.config(tmp_path, tasks=tasks)
 
 
 def test_a_single_class_is_an_error(bench: Bench, tmp_path: Path) -> None:

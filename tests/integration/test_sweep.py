@@ -1,0 +1,142 @@
+"""A real search: four trials, two at a time, real Ray Train runs, one stopped early at least."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.util.state import list_actors
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from echojepa.config import validate
+from echojepa.errors import ConfigError
+from echojepa.launch.sweep import SweepJob, run
+from echojepa.train.run_folder import RunFolder, read_lines
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ray_cluster")]
+
+
+@pytest.fixture
+def sweep_tree(tiny_tree: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
+    tiny_tree["loop"] |= {"num_steps": 12, "probe_every_steps": 3, "log_every_steps": 3}
+    tiny_tree["probe"] = {
+        "task": {"name": "lvef", "label": "lvef", "kind": "regression"},
+        "num_train": 8,
+        "num_val": 4,
+    }
+    tiny_tree["cluster"] = {"num_workers": 1}
+    (tmp_path / "base.yaml").write_text(yaml.safe_dump(tiny_tree))
+    return {
+        "out": str(tmp_path / "sweep"),
+        "base": str(tmp_path / "base.yaml"),
+        "search": [
+            {
+                "key": "objective.masks.generators.0.context_fraction",
+                "kind": "uniform",
+                "low": 0.2,
+                "high": 0.6,
+            },
+            {"key": "optimizer.lr.peak", "kind": "choice", "values": [1e-4, 1e-3]},
+        ],
+        "metric": "probe/lvef_r2",
+        "num_trials": 4,
+        "max_concurrent": 2,
+        "grace_steps": 3,
+        "reduction_factor": 2.0,
+        "cluster": {"num_workers": 1},
+    }
+
+
+class WorkerWatch:
+    """How long training workers outlive the last line of their run."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self.most_at_once = 0
+        self.alive_since: dict[str, float] = {}
+        self.lifetimes: list[float] = []
+
+    def __enter__(self) -> WorkerWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.is_set():
+            self.most_at_once = max(self.most_at_once, len(living_workers()))
+            time.sleep(1.0)
+
+
+def living_workers() -> list[str]:
+    found = list_actors(filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")])
+    return [actor.actor_id for actor in found]
+
+
+def test_a_search_ends_and_frees_its_workers(sweep_tree: dict[str, Any]) -> None:
+    out = Path(sweep_tree["out"])
+    with WorkerWatch(out) as watch:
+        best = run(validate(sweep_tree, SweepJob, "test"))
+    assert best["trials"] == 4
+    assert not best["failed"]
+    assert watch.most_at_once == 2
+    ended = time.monotonic()
+    while living_workers():
+        assert time.monotonic() - ended < 30, "a stopped trial keeps its workers"
+        time.sleep(0.5)
+    runs = sorted(out.glob("tune/*/run"))
+    steps = [max(m["step"] for m in read_lines(run / "metrics.jsonl")) for run in runs]
+    assert len(runs) == 4
+    assert max(steps) == 12
+    assert min(steps) < 12, "ASHA stopped no trial"
+    assert best["probe/lvef_r2"] == pytest.approx(best_score(runs))
+    fractions = {
+        RunFolder(r).config_tree()["objective"]["masks"]["generators"][0]["context_fraction"]
+        for r in runs
+    }
+    assert len(fractions) == 4, "trials differ in what is searched"
+    assert any(has_hparams(trial) for trial in out.glob("tune/*/"))
+
+
+def best_score(runs: list[Path]) -> float:
+    scores = [
+        line["probe/lvef_r2"]
+        for run in runs
+        for line in read_lines(run / "metrics.jsonl")
+        if "probe/lvef_r2" in line
+    ]
+    return max(scores)
+
+
+def has_hparams(trial: Path) -> bool:
+    """Whether a trial's TensorBoard file carries HParams."""
+    for file in trial.glob("events.out.tfevents.*"):
+        events = EventAccumulator(str(file))
+        events.Reload()
+        if "hparams" in events.summary_metadata or any(
+            "hparams" in str(tag) for tag in events.Tags().get("tensors", [])
+        ):
+            return True
+        if any("_hparams_" in tag for tag in events.summary_metadata):
+            return True
+    return False
+
+
+def test_a_searched_key_must_exist(sweep_tree: dict[str, Any]) -> None:
+    sweep_tree["search"][0]["key"] = "objective.masks.generators.0.context_fractoin"
+    with pytest.raises(ConfigError, match="context_fractoin.*Did you mean"):
+        run(validate(sweep_tree, SweepJob, "test"))
+
+
+def test_trials_need_a_score(sweep_tree: dict[str, Any]) -> None:
+    sweep_tree["overrides"] = ["loop.probe_every_steps=null"]
+    with pytest.raises(ConfigError, match="scored by the online probe"):
+        run(validate(sweep_tree, SweepJob, "test"))
