@@ -69,7 +69,8 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         if address:
             ray.init(address=address, **quiet)
         else:
-            seats = config.max_workers or config.num_workers
+            each = (config.resources_per_worker or {}).get(TRAIN_RESOURCE, 1)
+            seats = each * (config.max_workers or config.num_workers)
             ray.init(
                 address="local",
                 resources={TRAIN_RESOURCE: seats},

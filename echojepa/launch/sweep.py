@@ -74,7 +74,8 @@ class SweepJob(Strict):
     seed: int = Field(0, ge=0)
     """Of the search itself; trials keep the base config's seed."""
     cluster: ClusterConfig = ClusterConfig()
-    """Of the search; its workers are those of one trial times `max_concurrent`."""
+    """Of the search; its workers are those of one trial times `max_concurrent`, and what each of
+    them reserves is the base config's `cluster.resources_per_worker`."""
 
 
 def run(job: SweepJob) -> dict[str, Any]:
@@ -186,7 +187,9 @@ def _check_folder(job: SweepJob, base: PretrainJob, out: Path) -> None:
 def _whole(job: SweepJob, trial: PretrainJob) -> ClusterConfig:
     """What all concurrent trials need together."""
     workers = job.max_concurrent * trial.cluster.num_workers
-    return job.cluster.model_copy(update={"num_workers": workers, "max_workers": None})
+    each = trial.cluster.resources_per_worker
+    update = {"num_workers": workers, "max_workers": None, "resources_per_worker": each}
+    return job.cluster.model_copy(update=update)
 
 
 def _require_dashboard() -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from timm.layers import Mlp
 from torch import nn
 from torch.nn import functional as F
 
@@ -88,6 +87,22 @@ class Attention(nn.Module):
         return self.proj(y.transpose(1, 2).flatten(-2))
 
 
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between, over [B, N, D].
+
+    timm has the same layer under the same names, and tests compare with it; importing it here would
+    add three seconds and 200 MB to every process that touches a model.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
 class Block(nn.Module):
     """Pre-norm transformer block over [B, N, D]."""
 
@@ -96,7 +111,7 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width, eps=1e-6)
         self.attn = Attention(width, num_heads)
         self.norm2 = nn.LayerNorm(width, eps=1e-6)
-        self.mlp = Mlp(width, hidden_features=hidden)
+        self.mlp = Mlp(width, hidden)
 
     def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         x = x + self.attn(self.norm1(x), cos, sin)

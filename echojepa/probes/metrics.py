@@ -1,4 +1,7 @@
-"""Metrics of regression and classification probes, over an exact set of keyed predictions."""
+"""Metrics of regression and classification probes, over an exact set of keyed predictions.
+
+scikit-learn is imported where it is used: it would cost every training process two seconds.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix, roc_auc_score
 
 Floats = NDArray[np.float64]
 
@@ -33,6 +35,8 @@ def classification_metrics(
         truth: class names, [n].
         probabilities: [n, C], columns in the order of `classes`.
     """
+    from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
     predicted = classes[probabilities.argmax(axis=1)]
     present = [c for c in range(len(classes)) if 0 < (truth == classes[c]).sum() < len(truth)]
     areas = [roc_auc_score(truth == classes[c], probabilities[:, c]) for c in present]
@@ -45,4 +49,6 @@ def classification_metrics(
 
 def confusion(truth: NDArray[Any], predicted: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
     """Counts [C, C], rows are the truth."""
+    from sklearn.metrics import confusion_matrix
+
     return np.asarray(confusion_matrix(truth, predicted, labels=list(classes)))

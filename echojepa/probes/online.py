@@ -16,9 +16,6 @@ import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from sklearn.linear_model import LogisticRegression, RidgeCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from echojepa.config import Strict
 from echojepa.data.manifest import read_manifest, with_absolute_uris
@@ -94,6 +91,10 @@ class OnlineProbe:
         return self._fit(features[: len(self._labels)].astype(np.float64))
 
     def _fit(self, features: NDArray[np.float64]) -> dict[str, float]:
+        from sklearn.linear_model import LogisticRegression, RidgeCV
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         task, train = self._config.task, self._is_train
         if task.kind == "regression":
             model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 5, 13)))

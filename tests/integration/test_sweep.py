@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from echojepa.config import validate
 from echojepa.errors import ConfigError
+from echojepa.launch.connect import TRAIN_RESOURCE
 from echojepa.launch.sweep import SweepJob, run
 from echojepa.train.run_folder import RunFolder, read_lines
 
@@ -28,7 +29,7 @@ def sweep_tree(tiny_tree: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
         "num_train": 8,
         "num_val": 4,
     }
-    tiny_tree["cluster"] = {"num_workers": 1}
+    tiny_tree["cluster"] = {"num_workers": 1, "resources_per_worker": {TRAIN_RESOURCE: 2.0}}
     (tmp_path / "base.yaml").write_text(yaml.safe_dump(tiny_tree))
     return {
         "out": str(tmp_path / "sweep"),
@@ -47,33 +48,38 @@ def sweep_tree(tiny_tree: dict[str, Any], tmp_path: Path) -> dict[str, Any]:
         "max_concurrent": 2,
         "grace_steps": 3,
         "reduction_factor": 2.0,
-        "cluster": {"num_workers": 1},
     }
 
 
 class WorkerWatch:
-    """How long training workers outlive the last line of their run."""
+    """When every training worker of the cluster was first and last seen alive."""
 
-    def __init__(self, out: Path) -> None:
-        self._out = out
+    def __init__(self) -> None:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
         self.most_at_once = 0
-        self.alive_since: dict[str, float] = {}
-        self.lifetimes: list[float] = []
+        self.first_seen: dict[str, float] = {}
+        self.last_seen: dict[str, float] = {}
 
     def __enter__(self) -> WorkerWatch:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        deadline = time.time() + 40
+        while living_workers() and time.time() < deadline:
+            time.sleep(0.5)
         self._stop.set()
         self._thread.join()
 
     def _watch(self) -> None:
         while not self._stop.is_set():
-            self.most_at_once = max(self.most_at_once, len(living_workers()))
-            time.sleep(1.0)
+            alive = living_workers()
+            self.most_at_once = max(self.most_at_once, len(alive))
+            for actor in alive:
+                self.first_seen.setdefault(actor, time.time())
+                self.last_seen[actor] = time.time()
+            time.sleep(0.5)
 
 
 def living_workers() -> list[str]:
@@ -82,17 +88,13 @@ def living_workers() -> list[str]:
 
 
 def test_a_search_ends_and_frees_its_workers(sweep_tree: dict[str, Any]) -> None:
+    """Two trials fill the cluster: the third can only start on seats that a stopped one frees."""
     out = Path(sweep_tree["out"])
-    with WorkerWatch(out) as watch:
+    with WorkerWatch() as watch:
         best = run(validate(sweep_tree, SweepJob, "test"))
     assert best["trials"] == 4
     assert not best["failed"]
-    assert watch.most_at_once == 2
-    ended = time.monotonic()
-    while living_workers():
-        assert time.monotonic() - ended < 30, "a stopped trial keeps its workers"
-        time.sleep(0.5)
-    runs = sorted(out.glob("tune/*/run"))
+    runs = sorted(out.glob("tune/*/run"), key=begun)
     steps = [max(m["step"] for m in read_lines(run / "metrics.jsonl")) for run in runs]
     assert len(runs) == 4
     assert max(steps) == 12
@@ -104,6 +106,15 @@ def test_a_search_ends_and_frees_its_workers(sweep_tree: dict[str, Any]) -> None
     }
     assert len(fractions) == 4, "trials differ in what is searched"
     assert any(has_hparams(trial) for trial in out.glob("tune/*/"))
+    assert watch.most_at_once == 2
+    workers = sorted(watch.first_seen, key=watch.first_seen.__getitem__)
+    for trial, worker in zip(runs, workers, strict=True):
+        ended = (trial.parent / "result.json").stat().st_mtime
+        assert watch.last_seen[worker] - ended < 30, "a stopped trial keeps its worker"
+
+
+def begun(run: Path) -> float:
+    return float(RunFolder(run).attempts()[0]["time"])
 
 
 def best_score(runs: list[Path]) -> float:
@@ -121,11 +132,7 @@ def has_hparams(trial: Path) -> bool:
     for file in trial.glob("events.out.tfevents.*"):
         events = EventAccumulator(str(file))
         events.Reload()
-        if "hparams" in events.summary_metadata or any(
-            "hparams" in str(tag) for tag in events.Tags().get("tensors", [])
-        ):
-            return True
-        if any("_hparams_" in tag for tag in events.summary_metadata):
+        if "_hparams_/session_start_info" in events.summary_metadata:
             return True
     return False
 

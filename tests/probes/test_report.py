@@ -74,7 +74,7 @@ def results() -> list[ProbeResult]:
     for task, values in ((EF, ef), (VIEW, views)):
         labels = Labels([str(i) for i in range(40)], SPLITS, values)
         found.append(fit_probe(task, labels, "pretrained", features))
-        found.append(fit_probe(task, labels, "random weights", features[::-1]))
+        found.append(fit_probe(task, labels, "random <weights>", features[::-1]))
         found.append(fit_baseline(task, labels))
     return found
 
@@ -131,7 +131,7 @@ def test_the_best_row_of_every_task_is_marked(full: str) -> None:
 
 def test_names_are_escaped(full: str) -> None:
     page = Page(full)
-    assert not {"b", "i", "u", "ef", "psax"} & set(page.tags)
+    assert not {"b", "i", "u", "ef", "psax", "weights"} & set(page.tags)
     assert "<EF> & more" in page.text
     assert "abc<def>" in page.text
     assert "8 test clips, in %" in page.text
