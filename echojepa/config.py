@@ -29,7 +29,9 @@ _MAX_EXTENDS = 8
 class Strict(BaseModel):
     """Base of every config model: frozen, no unknown keys, no silent type conversion."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
 
 
 Model = TypeVar("Model", bound=Strict)
@@ -47,25 +49,27 @@ def load(path: str | Path, overrides: Sequence[str], model: type[Model]) -> Mode
         ConfigError: a file is missing or malformed, a key is unknown, or a value is invalid.
     """
     tree = _override(_read_with_parents(Path(path)), overrides)
-    return validate(OmegaConf.to_container(tree, resolve=True), model, where=str(path))
+    return validate(_resolve(tree, str(path)), model, where=str(path))
 
 
 def parse(overrides: Sequence[str], model: type[Model]) -> Model:
     """A config from `key=value` settings alone. Raises `ConfigError` like `load`."""
     tree = _override(OmegaConf.create(), overrides)
-    return validate(OmegaConf.to_container(tree, resolve=True), model, where="command line")
+    return validate(_resolve(tree, "command line"), model, where="command line")
 
 
 def amend(config: Model, overrides: Sequence[str]) -> Model:
     """A config with `key=value` settings changed. Raises `ConfigError` like `load`."""
     tree = _override(OmegaConf.create(to_tree(config)), overrides)
-    return validate(OmegaConf.to_container(tree, resolve=True), type(config), "command line")
+    return validate(_resolve(tree, "command line"), type(config), "command line")
 
 
 def validate(tree: Any, model: type[Model], where: str) -> Model:
     """Validate a plain tree of dicts, lists and scalars into `model`, strictly."""
     try:
         return model.model_validate_json(json.dumps(tree), strict=True)
+    except TypeError as error:
+        raise ConfigError(f"{error}", "Write text, numbers, lists or sections.", where) from None
     except ValidationError as error:
         raise _explain(error, model, where) from None
 
@@ -133,9 +137,20 @@ def _read_with_parents(path: Path, depth: int = 0) -> DictConfig:
     parent = tree.pop("extends", None)
     if parent is None:
         return tree
+    if not isinstance(parent, str):
+        raise ConfigError("`extends` names one file", "Write `extends: other.yaml`.", str(path))
     return cast(
         DictConfig, OmegaConf.merge(_read_with_parents(path.parent / parent, depth + 1), tree)
     )
+
+
+def _resolve(tree: DictConfig, where: str) -> Any:
+    """Plain values, with every ${...} replaced."""
+    try:
+        return OmegaConf.to_container(tree, resolve=True)
+    except OmegaConfBaseException as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(reason, "Check what stands between ${ and }.", where) from None
 
 
 def _override(tree: DictConfig, overrides: Sequence[str]) -> DictConfig:

@@ -15,19 +15,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from echojepa.config import Strict, validate
 from echojepa.data.manifest import manifest_fingerprint, read_manifest, with_absolute_uris
 from echojepa.data.sampling import ClipConfig
-from echojepa.errors import ManifestError, StorageError
+from echojepa.errors import StorageError
 from echojepa.models.weights import read_config
 from echojepa.objectives.mask_picture import mask_picture
 from echojepa.objectives.masks import MaskConfig, MaskSampler
 from echojepa.probes.features import EncoderSource, FeatureExtractor, Pooling, load_view
 from echojepa.probes.fit import ProbeResult, fit_baseline, fit_probe
 from echojepa.probes.report import Report, write_report
-from echojepa.probes.tasks import Task, labelled_rows, labels_of, pick
+from echojepa.probes.tasks import Task, labelled_rows, labels_of, pick, require_labels
 from echojepa.train.run_folder import RunFolder, read_lines
 
 PRETRAINED, RANDOM = "pretrained", "random weights"
@@ -51,6 +51,13 @@ class EvaluateConfig(Strict):
     random_seed: int = Field(0, ge=0)
     """Of the randomly initialised encoder every result stands beside."""
 
+    @model_validator(mode="after")
+    def _named_tasks(self) -> EvaluateConfig:
+        names = [task.name for task in self.tasks]
+        if not names or len(set(names)) < len(names):
+            raise ValueError("at least one task is needed, each with a name of its own")
+        return self
+
 
 @dataclass(frozen=True)
 class Features:
@@ -61,6 +68,10 @@ class Features:
     """stage|kind|message of clips that could not be read, "" of the others."""
     by_encoder: dict[str, NDArray[np.float64]]
     """[n, D] each."""
+
+    def readable(self) -> set[str]:
+        """Ids of the clips that could be read."""
+        return {c for c, p in zip(self.clip_ids, self.problems, strict=True) if not p}
 
     def rows_for(self, clip_ids: list[str]) -> NDArray[np.int64]:
         """Row of every clip id."""
@@ -78,8 +89,11 @@ def rows_to_encode(config: EvaluateConfig) -> pa.Table:
     wanted: set[str] = set()
     for task in config.tasks:
         wanted |= set(labelled_rows(table, task)["clip_id"].to_pylist())
-    table = table.filter(pa.array([c in wanted for c in table["clip_id"].to_pylist()]))
-    return with_absolute_uris(table, Path(config.manifest).resolve().parent)
+    return with_absolute_uris(_only(table, wanted), Path(config.manifest).resolve().parent)
+
+
+def _only(table: pa.Table, clip_ids: set[str]) -> pa.Table:
+    return table.filter(pa.array([c in clip_ids for c in table["clip_id"].to_pylist()], pa.bool_()))
 
 
 def extractor(config: EvaluateConfig) -> Callable[[], FeatureExtractor]:
@@ -135,16 +149,9 @@ def _judge(
     table: pa.Table, task: Task, features: Features
 ) -> tuple[list[ProbeResult], list[dict[str, Any]]]:
     """All probes of one task, and its test predictions keyed by clip id."""
-    readable = {c for c, p in zip(features.clip_ids, features.problems, strict=True) if not p}
-    rows = labelled_rows(table, task)
-    rows = rows.filter(pa.array([c in readable for c in rows["clip_id"].to_pylist()]))
+    rows = _only(labelled_rows(table, task), features.readable())
+    require_labels(rows, task, ("train", "val", "test"))
     labels = labels_of(rows, task)
-    for split in ("train", "val", "test"):
-        if not (labels.splits == split).any():
-            raise ManifestError(
-                f"task {task.name!r} has no readable labelled clip in split {split!r}",
-                "Label more clips, or split the manifest again.",
-            )
     where = features.rows_for(labels.clip_ids)
     results = [
         fit_probe(task, labels, name, values[where]) for name, values in features.by_encoder.items()
@@ -201,20 +208,22 @@ def _report(config: EvaluateConfig, results: list[ProbeResult], features: Featur
             "source commit": str(identity["git_commit"])[:12],
             "manifest SHA-256": identity["manifest_fingerprint"][:16],
         }
-        pictures = _pictures(config, folder.config_tree())
+        pictures = _pictures(config, folder.config_tree(), features.readable())
     unread = [p for p in features.problems if p]
     return Report(results=results, curves=curves, pictures=pictures, facts=facts, unread=unread)
 
 
-def _pictures(config: EvaluateConfig, run: dict[str, Any]) -> list[NDArray[np.uint8]]:
-    """Some clips with the masks the run trained with."""
+def _pictures(
+    config: EvaluateConfig, run: dict[str, Any], readable: set[str]
+) -> list[NDArray[np.uint8]]:
+    """Some readable clips with the masks the run trained with."""
     clip = evaluation_clip(config)
     architecture, _ = read_config(Path(config.encoder))
     grid = architecture.grid(clip.num_frames, clip.size, clip.size)
     masks = MaskSampler(
         validate(run["objective"]["masks"], MaskConfig, "config.yaml"), grid, run["seed"]
     )
-    rows = rows_to_encode(config)
+    rows = _only(rows_to_encode(config), readable)
     chosen = rows.take(pick(rows["clip_id"].to_pylist(), _NUM_PICTURES, seed=1)).to_pylist()
     drawn = masks(np.arange(len(chosen)))
     return [

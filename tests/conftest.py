@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from echojepa.data.phantom import PhantomConfig, write_phantom
 
-sys.path.insert(0, str(Path(__file__).parent))  # helpers beside this file: `ranks`
-DATA = Path(__file__).parent / "data"
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Every test on one thread, where small models are fastest, and from a fixed seed."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from conftest import DATA
+from paths import DATA
 
 from echojepa.config import load
 

@@ -127,19 +127,17 @@ def test_every_searched_setting_exists_and_takes_its_values(
         for value in values:
             amend(base, [f"{dimension.key}={'null' if value is None else value}"])
     assert base.probe is not None
-    assert base.loop.log_every_steps == base.loop.probe_every_steps
+    assert base.loop.probe_every_steps is not None
+    assert base.loop.probe_every_steps <= job.grace_steps < base.loop.num_steps
     assert job.metric.startswith(f"probe/{base.probe.task.name}_")
 
 
-def test_the_demo_describes_one_encoder_throughout() -> None:
+def test_the_demo_probes_what_it_evaluates_and_ends_on_a_checkpoint() -> None:
     from echojepa.launch.evaluate import EvaluateJob
     from echojepa.launch.pretrain import PretrainJob
 
-    phantom = load(ROOT / "configs/data/demo.yaml", [], PhantomConfig)
     job = load(ROOT / "configs/pretrain/demo.yaml", SITE["pretrain"], PretrainJob)
     judge = load(ROOT / "configs/evaluate/demo.yaml", SITE["evaluate"], EvaluateJob)
-    window_seconds = (job.data.clip.num_frames - 1) / job.data.clip.fps
-    assert (phantom.num_frames - 1) / max(phantom.native_fps) >= window_seconds
     assert job.probe is not None
     assert job.probe.task.label in {task.label for task in judge.tasks}
     assert job.loop.num_steps % job.loop.checkpoint_every_steps == 0

@@ -34,6 +34,9 @@ from echojepa.objectives.mask_geometry import (
 )
 
 _NUM_TRIAL_DRAWS = 1500
+_TRIAL_SEED = 0
+"""Counts belong to the blocks and the grid, never to a run's seed."""
+_MAX_REDRAWS = 100
 _MAX_EMPTY_FRACTION = 0.05
 """The published blocks leave no context in 1.4% of draws at 14 x 14, and in a third at 4 x 4."""
 
@@ -97,7 +100,7 @@ class MaskSampler:
         """Hidden cells per time step, per generator (with truncation: the mean before it)."""
         self._tilt: list[Floats] = []
         for index, blocks in enumerate(self._blocks):
-            trials = draw(blocks, grid, self._uniforms(index, np.arange(_NUM_TRIAL_DRAWS)))
+            trials = draw(blocks, grid, _trial_uniforms(num_uniforms(blocks, grid)))
             self.num_hidden.append(_count_hidden(trials, config.generators[index], index))
             self._tilt.append(calibrate(trials, self.num_hidden[-1]))
         self._group = lru_cache(maxsize=64)(self._truncated_group)
@@ -130,11 +133,15 @@ class MaskSampler:
             np.stack([self._tokens(mask) for mask in masks]),
         )
 
-    def _uniforms(self, index: int, samples: NDArray[np.int64]) -> Floats:
+    def _uniforms(self, index: int, samples: NDArray[np.int64], redraw: int = 0) -> Floats:
+        """Uniforms of every sample's `redraw`-th draw, [B, num_uniforms]."""
         number = num_uniforms(self._blocks[index], self.grid)
         streams = samples * len(self._blocks) + index
-        raw = np.stack([SampleRng(self.seed, Domain.MASK, int(s)).raw(number) for s in streams])
-        return np.asarray((raw >> np.uint64(11)) * 2.0**-53, np.float64)
+        raw = [
+            SampleRng(self.seed, Domain.MASK, int(s)).raw(number * (redraw + 1))[-number:]
+            for s in streams
+        ]
+        return _to_uniforms(np.stack(raw))
 
     def _tokens(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Indices of the tokens of all time steps in the cells that are True."""
@@ -160,12 +167,21 @@ class MaskSampler:
         """
         size = self.config.truncate_group or 1
         samples = np.arange(group * size, (group + 1) * size)
-        uniforms = self._uniforms(index, samples)
-        uniforms[:, 0] = uniforms[0, 0]
-        masks = draw(self._blocks[index], self.grid, uniforms).union
-        usable = np.flatnonzero(~masks.all(axis=(1, 2)))
-        full = np.flatnonzero(masks.all(axis=(1, 2)))
-        masks[full] = masks[usable[full % len(usable)]]
+        size_uniform = self._uniforms(index, samples[:1])[0, 0]
+        masks = np.ones((size, self.grid.rows, self.grid.columns), bool)
+        for redraw in range(_MAX_REDRAWS):
+            full = np.flatnonzero(masks.all(axis=(1, 2)))
+            if not len(full):
+                break
+            uniforms = self._uniforms(index, samples[full], redraw)
+            uniforms[:, 0] = size_uniform
+            masks[full] = draw(self._blocks[index], self.grid, uniforms).union
+        else:
+            raise ConfigError(
+                f"group {group} has a block size that leaves no context, wherever the blocks lie",
+                "Use smaller or fewer blocks.",
+                f"objective.masks.generators.{index}",
+            )
         context = [self._tokens(~mask) for mask in masks]
         hidden = [self._tokens(mask) for mask in masks]
         num_context, num_hidden = min(map(len, context)), min(map(len, hidden))
@@ -173,6 +189,16 @@ class MaskSampler:
             np.stack([tokens[:num_context] for tokens in context]),
             np.stack([tokens[:num_hidden] for tokens in hidden]),
         )
+
+
+def _trial_uniforms(number: int) -> Floats:
+    raw = SampleRng(_TRIAL_SEED, Domain.MASK, 0).raw(_NUM_TRIAL_DRAWS * number)
+    return _to_uniforms(raw.reshape(_NUM_TRIAL_DRAWS, number))
+
+
+def _to_uniforms(raw: NDArray[np.uint64]) -> Floats:
+    """64 random bits to a double in [0, 1)."""
+    return np.asarray((raw >> np.uint64(11)) * 2.0**-53, np.float64)
 
 
 def _count_hidden(trials: Draw, config: BlockMaskConfig, index: int) -> int:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from paths import DATA
 from torch.nn import functional as F
 
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import EncoderConfig, VideoEncoder, gather_tokens
 from echojepa.models.predictor import Predictor, PredictorConfig
 
-DATA = Path(__file__).parents[1] / "data"
 OUTPUTS = {"rtol": 0.0, "atol": 1e-4}
 
 

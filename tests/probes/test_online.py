@@ -129,7 +129,7 @@ def test_the_test_split_is_never_opened(phantom_manifest: Path, tmp_path: Path) 
 def test_a_missing_label_is_an_error_at_the_start(phantom_manifest: Path) -> None:
     with pytest.raises(ManifestError, match="needs the column 'gls'"):
         open_probe(phantom_manifest, EF.model_copy(update={"label": "gls"}))
-    with pytest.raises(ManifestError, match="no labelled clip in split 'train'"):
+    with pytest.raises(ManifestError, match="no readable labelled clip in split 'train'"):
         open_probe(phantom_manifest, EF.model_copy(update={"views": ("PLAX",)}))
 
 

@@ -61,13 +61,13 @@ def test_a_missing_column_is_named() -> None:
 def test_a_split_without_labels_is_named(split: str) -> None:
     splits = table()["split"].to_pylist()
     lvef = [None if s == split else 1.0 for s in splits]
-    with pytest.raises(ManifestError, match=f"'ejection fraction' has no labelled .* '{split}'"):
+    with pytest.raises(ManifestError, match=f"'ejection fraction' has no .* in split '{split}'"):
         labelled_rows(table(lvef=lvef), EF)
 
 
 def test_no_row_at_all_is_the_same_error() -> None:
     task = EF.model_copy(update={"views": ("PLAX",)})
-    with pytest.raises(ManifestError, match="no labelled clip in split 'train'"):
+    with pytest.raises(ManifestError, match="no readable labelled clip in split 'train'"):
         labelled_rows(table(), task)
 
 

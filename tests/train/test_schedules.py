@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from conftest import DATA
+from paths import DATA
 from pydantic import ValidationError
 
 from echojepa.train.schedules import Schedule
