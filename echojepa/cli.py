@@ -40,7 +40,13 @@ def demo(
     folder: Annotated[Path, typer.Argument(metavar="[OUT]", help="Where to put it.")] = Path(
         "demo"
     ),
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Settings as phantom.key=value, pretrain.key=value or evaluate.key=value.",
+            metavar="[CONFIG.KEY=VALUE]...",
+        ),
+    ] = None,
 ) -> None:
     """The whole story on this machine, in minutes: phantoms, pretraining, probes, report."""
     from echojepa.launch import demo as launch

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data._internal.execution.execution_callback import ExecutionCallback
+from ray.util.annotations import RayDeprecationWarning
 
 from echojepa.data.stream import (
     BlockDecoder,
@@ -31,8 +33,6 @@ from echojepa.data.stream import (
 
 _MAX_RESTARTS = 32
 """A decode actor is restarted this often, and a block retried; the crash journal makes progress."""
-
-
 _ROUND_SECONDS = 0.02
 
 
@@ -69,6 +69,20 @@ def _bounded_restarts() -> dict[str, int]:
     return {"max_restarts": _MAX_RESTARTS, "max_task_retries": _MAX_RESTARTS}
 
 
+def _map_on_actors(dataset: Any, actor: type, arguments: tuple[Any, ...], **settings: Any) -> Any:
+    """`map_batches` over whole blocks with an actor class whose restarts are bounded."""
+    with warnings.catch_warnings():
+        # Ray 2.60 announces the end of `ray_remote_args_fn` and has no other bound for restarts.
+        warnings.simplefilter("ignore", RayDeprecationWarning)
+        return dataset.map_batches(
+            actor,
+            fn_constructor_args=arguments,
+            batch_size=None,
+            ray_remote_args_fn=_bounded_restarts,
+            **settings,
+        )
+
+
 def open_stream(
     data: DataConfig, seed: int, shape: StreamShape, segment: Segment, run_id: str
 ) -> list[Any]:
@@ -82,15 +96,14 @@ def open_stream(
     dataset.context.execution_options.preserve_order = True
     _quieten(dataset.context)
     journal = Path(tempfile.gettempdir()) / "echojepa-journal" / run_id
-    decoded = dataset.map_batches(
+    decoded = _map_on_actors(
+        dataset,
         _DecodeActor,
-        fn_constructor_args=(data, seed, journal),
-        batch_size=None,
+        (data, seed, journal),
         batch_format="numpy",
         zero_copy_batch=True,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=data.num_decoders),
         num_cpus=data.cpus_per_decoder,
-        ray_remote_args_fn=_bounded_restarts,
     )
     iterators: list[Any] = decoded.streaming_split(shape.world_size, equal=True)
     return iterators
@@ -130,15 +143,14 @@ def extract_columns(
     blocks = [rows.slice(start, batch) for start in range(0, len(rows), batch)]
     dataset = ray.data.from_arrow(blocks)
     _quieten(dataset.context)
-    extracted = dataset.map_batches(
+    extracted = _map_on_actors(
+        dataset,
         _ExtractActor,
-        fn_constructor_args=(build,),
-        batch_size=None,
+        (build,),
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(min_size=1),
         num_cpus=cpus_per_actor,
         num_gpus=1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0,
-        ray_remote_args_fn=_bounded_restarts,
     )
     parts = list(extracted.iter_batches(batch_size=None, batch_format="numpy"))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

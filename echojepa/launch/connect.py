@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ decoding would starve for ever.
 """
 
 _LOCAL_OBJECT_STORE_BYTES = 768 * 2**20
+_KNOCK_SECONDS = 20.0
 
 
 class ClusterConfig(Strict):
@@ -64,10 +66,12 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         yield
         return
     address = config.address or os.environ.get("RAY_ADDRESS")
-    quiet = {"logging_level": logging.WARNING, "log_to_driver": config.worker_logs}
     try:
         if address:
-            ray.init(address=address, **quiet)
+            _knock(address)
+            ray.init(
+                address=address, logging_level=logging.WARNING, log_to_driver=config.worker_logs
+            )
         else:
             each = (config.resources_per_worker or {}).get(TRAIN_RESOURCE, 1)
             seats = each * (config.max_workers or config.num_workers)
@@ -75,9 +79,10 @@ def connected(config: ClusterConfig) -> Iterator[None]:
                 address="local",
                 resources={TRAIN_RESOURCE: seats},
                 object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
-                **quiet,
+                logging_level=logging.ERROR,
+                log_to_driver=config.worker_logs,
             )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
             f"no Ray cluster could be reached: {str(error).splitlines()[0]}",
             "Check cluster.address and $RAY_ADDRESS, or unset both to run on this machine.",
@@ -87,6 +92,13 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise `OSError` where nobody listens: Ray itself would go on trying for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
 
 
 def worker_resources(config: ClusterConfig) -> dict[str, float]:

@@ -41,21 +41,17 @@ def run(out: Path, overrides: list[str] | None = None) -> DemoResult:
     """Run the demo into `out`; a second call resumes an interrupted one.
 
     Args:
-        overrides: of the pretraining config, for shorter or longer demos.
+        overrides: settings of one of its three configs, for shorter or longer demos:
+            `phantom.num_studies=12`, `pretrain.loop.num_steps=8`, `evaluate.batch=4`.
 
     Raises:
         UserError: the folder cannot be written, or the settings are wrong.
     """
     began = time.monotonic()
     console = Console(stderr=True)
-    configs = config_folder()
     out = out.resolve()
-    manifest, run_dir = out / "phantom" / "manifest.parquet", out / "run"
-    phantom = load(configs / "data" / "demo.yaml", [], PhantomConfig)
-    paths = [f"run_dir={run_dir}", f"data.manifest={manifest}"]
-    job = load(configs / "pretrain" / "demo.yaml", [*paths, *(overrides or [])], PretrainJob)
-    tested = [f"run_dir={run_dir}", f"encoder={run_dir / 'encoder'}", f"manifest={manifest}"]
-    judge = load(configs / "evaluate" / "demo.yaml", [*tested, f"out={out}"], EvaluateJob)
+    run_dir = out / "run"
+    phantom, job, judge = _configs(out, overrides or [])
 
     console.rule("1  phantom hearts, filmed")
     with Progress(console=console) as bar:
@@ -81,6 +77,39 @@ def run(out: Path, overrides: list[str] | None = None) -> DemoResult:
         results=results,
         seconds=time.monotonic() - began,
     )
+
+
+def _configs(out: Path, overrides: list[str]) -> tuple[PhantomConfig, PretrainJob, EvaluateJob]:
+    """The demo's three configs, with everything they read and write inside `out`."""
+    configs = config_folder()
+    own = _by_config(overrides)
+    manifest, run_dir = f"{out}/phantom/manifest.parquet", f"{out}/run"
+    paths = [f"run_dir={run_dir}", f"data.manifest={manifest}"]
+    tested = [f"run_dir={run_dir}", f"encoder={run_dir}/encoder", f"manifest={manifest}"]
+    return (
+        load(configs / "data" / "demo.yaml", own["phantom"], PhantomConfig),
+        load(configs / "pretrain" / "demo.yaml", [*paths, *own["pretrain"]], PretrainJob),
+        load(
+            configs / "evaluate" / "demo.yaml",
+            [*tested, f"out={out}", *own["evaluate"]],
+            EvaluateJob,
+        ),
+    )
+
+
+def _by_config(overrides: list[str]) -> dict[str, list[str]]:
+    """Overrides by the config they belong to, which their first word names."""
+    parts: dict[str, list[str]] = {"phantom": [], "pretrain": [], "evaluate": []}
+    for override in overrides:
+        name, _, setting = override.partition(".")
+        if name not in parts:
+            raise ConfigError(
+                f"override {override!r} belongs to none of the demo's configs",
+                f"Begin it with one of: {', '.join(f'{name}.' for name in parts)}",
+                "command line",
+            )
+        parts[name].append(setting)
+    return parts
 
 
 def config_folder() -> Path:

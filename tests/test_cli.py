@@ -1,0 +1,99 @@
+"""The console command: what it says, what it returns, and that help costs nothing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ranks import pretrain_plain
+
+from echojepa.models.weights import load_encoder
+
+COMMANDS = ("demo", "phantom", "manifest", "pretrain", "sweep", "evaluate", "export", "audit")
+
+
+def echojepa(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The installed command, as a user starts it."""
+    command = [str(Path(sys.executable).parent / "echojepa"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_help_names_every_command() -> None:
+    done = echojepa("--help")
+    assert done.returncode == 0
+    for command in COMMANDS:
+        assert f" {command} " in done.stdout
+
+
+def test_help_does_not_import_what_is_heavy() -> None:
+    program = (
+        "import sys; from typer.testing import CliRunner; from echojepa.cli import app\n"
+        "assert CliRunner().invoke(app, ['pretrain', '--help']).exit_code == 0\n"
+        "print([m for m in ('torch', 'ray', 'deepspeed', 'sklearn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["pretrain", "nowhere.yaml"], "no such config file"),
+        (["audit", "nowhere"], "not a run folder"),
+        (["demo", "out", "loop.num_steps=3"], "none of the demo's configs"),
+        (["demo", "out", "pretrain.loop.num_stepz=3"], "Did you mean 'loop.num_steps'"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_code_2(
+    arguments: list[str], said: str, tmp_path: Path
+) -> None:
+    places = [str(tmp_path / a) if a in ("nowhere", "out") else a for a in arguments]
+    done = echojepa(*places)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert said in done.stderr
+
+
+@pytest.fixture
+def run_dir(tiny_tree: dict[str, Any]) -> Path:
+    """A finished run."""
+    pretrain_plain(tiny_tree)
+    return Path(tiny_tree["run_dir"])
+
+
+def test_audit_and_export_of_a_run(run_dir: Path, tmp_path: Path) -> None:
+    audited = echojepa("audit", run_dir)
+    assert audited.returncode == 0, audited.stderr
+    assert "8 steps, 64 samples trained on" in audited.stdout
+    assert "clean: every sample exactly once" in audited.stdout
+    exported = echojepa("export", run_dir, tmp_path / "encoder")
+    assert exported.returncode == 0, exported.stderr
+    ours, theirs = load_encoder(tmp_path / "encoder"), load_encoder(run_dir / "encoder")
+    assert all(a.equal(b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_an_audit_that_finds_something_fails(run_dir: Path) -> None:
+    record = next((run_dir / "samples").rglob("*.jsonl"))
+    lines = record.read_text().splitlines(keepends=True)
+    record.write_text("".join(lines[:3] + lines[4:]))
+    done = echojepa("audit", run_dir)
+    assert done.returncode != 0
+    assert "clean" not in done.stdout
+
+
+def test_phantoms_by_command(tmp_path: Path) -> None:
+    made = echojepa("phantom", tmp_path / "p", "--num-studies", 3, "size=48", "num_frames=12")
+    assert made.returncode == 0, made.stderr
+    manifest = Path(made.stdout.strip())
+    checked = echojepa("manifest", "validate", manifest, "--decode")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_resolved_config_of_a_run_is_a_config(run_dir: Path) -> None:
+    tree = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert tree["loop"]["num_steps"] == 8
