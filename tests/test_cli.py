@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 import yaml
 from ranks import pretrain_plain
+from typer.testing import CliRunner, Result
 
+from echojepa.cli import app
+from echojepa.errors import AuditError, ConfigError
 from echojepa.models.weights import load_encoder
 
 COMMANDS = ("demo", "phantom", "manifest", "pretrain", "sweep", "evaluate", "export", "audit")
@@ -44,7 +47,6 @@ def test_help_does_not_import_what_is_heavy() -> None:
     [
         (["pretrain", "nowhere.yaml"], "no such config file"),
         (["audit", "nowhere"], "not a run folder"),
-        (["demo", "out", "loop.num_steps=3"], "none of the demo's configs"),
         (["demo", "out", "pretrain.loop.num_stepz=3"], "Did you mean 'loop.num_steps'"),
     ],
 )
@@ -66,13 +68,18 @@ def run_dir(tiny_tree: dict[str, Any]) -> Path:
     return Path(tiny_tree["run_dir"])
 
 
+def inside(*arguments: object) -> Result:
+    """A command inside this process."""
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
 def test_audit_and_export_of_a_run(run_dir: Path, tmp_path: Path) -> None:
-    audited = echojepa("audit", run_dir)
-    assert audited.returncode == 0, audited.stderr
+    audited = inside("audit", run_dir)
+    assert audited.exit_code == 0, audited.output
     assert "8 steps, 64 samples trained on" in audited.stdout
     assert "clean: every sample exactly once" in audited.stdout
-    exported = echojepa("export", run_dir, tmp_path / "encoder")
-    assert exported.returncode == 0, exported.stderr
+    exported = inside("export", run_dir, tmp_path / "encoder")
+    assert exported.exit_code == 0, exported.output
     ours, theirs = load_encoder(tmp_path / "encoder"), load_encoder(run_dir / "encoder")
     assert all(a.equal(b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
 
@@ -81,9 +88,15 @@ def test_an_audit_that_finds_something_fails(run_dir: Path) -> None:
     record = next((run_dir / "samples").rglob("*.jsonl"))
     lines = record.read_text().splitlines(keepends=True)
     record.write_text("".join(lines[:3] + lines[4:]))
-    done = echojepa("audit", run_dir)
-    assert done.returncode != 0
+    done = inside("audit", run_dir)
+    assert isinstance(done.exception, AuditError)
     assert "clean" not in done.stdout
+
+
+def test_a_setting_of_the_demo_names_its_config(tmp_path: Path) -> None:
+    done = inside("demo", tmp_path, "loop.num_steps=3")
+    assert isinstance(done.exception, ConfigError)
+    assert "none of the demo's configs" in str(done.exception)
 
 
 def test_phantoms_by_command(tmp_path: Path) -> None:

@@ -8,10 +8,14 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
+import pyarrow as pa
+import pydicom.data
 import pytest
 
-from echojepa.data.manifest import open_clips
+from echojepa.data.decode import probe
+from echojepa.data.manifest import open_clips, read_manifest, with_absolute_uris, write_manifest
 from echojepa.data.pipeline import blocks_of, open_stream
 from echojepa.data.sampling import ClipConfig
 from echojepa.data.stream import (
@@ -24,6 +28,7 @@ from echojepa.data.stream import (
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ray_cluster")]
 SEED = 11
+REAL_CLIP = "pydicom-apical"
 
 
 def data_config(manifest: Path, **clip: object) -> DataConfig:
@@ -83,6 +88,48 @@ def test_blocks_of_the_real_size_keep_their_order(phantom_manifest: Path) -> Non
     assert shape.block_rows == 10
     seen = consume(data, shape, Segment(0, 2), [0.0, 0.1])
     assert [len(ids) for ids in seen] == [160, 160]
+
+
+def with_the_clip_of_pydicom(phantom: Path, folder: Path) -> Path:
+    """The phantom's manifest and one more row: a real ultrasound clip that nobody here made."""
+    dicom = pydicom.data.get_testdata_file("examples_ybr_color.dcm")
+    assert isinstance(dicom, str)
+    info = probe(dicom)
+    table = with_absolute_uris(read_manifest(phantom), phantom.parent)
+    row = dict.fromkeys(table.column_names) | {
+        "clip_id": REAL_CLIP,
+        "patient_id": "pydicom",
+        "study_id": "pydicom",
+        "uri": dicom,
+        "num_frames": info.num_frames,
+        "native_fps": info.native_fps,
+        "height": info.height,
+        "width": info.width,
+        "doppler": "none",
+    }
+    rows = pa.Table.from_pylist([row], table.schema)
+    return write_manifest(pa.concat_tables([table, rows]), folder / "manifest.parquet")
+
+
+def test_a_real_dicom_clip_is_one_more_clip(phantom_manifest: Path, tmp_path: Path) -> None:
+    data = data_config(with_the_clip_of_pydicom(phantom_manifest, tmp_path))
+    num_clips = len(read_manifest(data.manifest))
+    shape = stream_shape(num_clips, 5, 1, data.clip)
+    (iterator,) = open_stream(data, SEED, shape, Segment(0, 1), f"test-{os.getpid()}")
+    found = [
+        (pixels, weight)
+        for block in blocks_of(iterator)
+        for clip_id, pixels, weight in zip(
+            block["clip_id"], block["clip"], block["weight"], strict=True
+        )
+        if clip_id == REAL_CLIP
+    ]
+    assert len(found) == 1, "an epoch holds every clip once"
+    pixels, weight = found[0]
+    assert weight == 1
+    assert pixels.shape == (4, 48, 48, 3)
+    assert pixels.std() > 20, "a heart, not a black square"
+    assert np.abs(np.diff(pixels.astype(int), axis=0)).mean() > 0.5, "it beats"
 
 
 def test_killed_decoders_lose_nothing(phantom_manifest: Path) -> None:

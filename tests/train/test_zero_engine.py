@@ -16,6 +16,8 @@ from echojepa.train.engine import OptimizerConfig, Schedule
 from echojepa.train.shards import ShardReader, reshard, write_shards
 from echojepa.train.zero_engine import ZeroEngine
 
+pytestmark = pytest.mark.integration
+
 MODEL = ModelConfig(
     encoder=EncoderConfig(width=24, depth=1, num_heads=2, patch_size=8),
     predictor=PredictorConfig(width=16, depth=1, num_heads=2, num_mask_tokens=3),
@@ -231,7 +233,6 @@ def forward_difference(engine: ZeroEngine) -> float:
     return float((ours - theirs).abs().max())
 
 
-@pytest.mark.integration
 def test_the_average_after_a_thousand_steps_in_bfloat16() -> None:
     for rank in run_ranks(averaged, 2, 1000):
         assert rank["error"] < 1e-5

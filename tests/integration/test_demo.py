@@ -1,0 +1,92 @@
+"""`echojepa demo`, shortened by its own settings, and its report in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+
+from echojepa.data.manifest import read_manifest
+from echojepa.models.weights import load_encoder
+
+pytestmark = pytest.mark.integration
+
+SHORT = (
+    "phantom.num_studies=16",
+    "phantom.num_frames=40",
+    "pretrain.loop.num_steps=8",
+    "pretrain.loop.checkpoint_every_steps=4",
+    "pretrain.loop.log_every_steps=2",
+    "pretrain.loop.probe_every_steps=4",
+    "pretrain.loop.image_every_steps=4",
+    "pretrain.optimizer.lr.warmup_steps=2",
+)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished demo, run as a user runs it, on a cluster of its own."""
+    out = tmp_path_factory.mktemp("demo") / "out"
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "echojepa"), "demo", str(out), *SHORT],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "audit: 128 samples, each exactly once" in done.stderr
+    assert str(out / "report.html") in done.stdout
+    return out
+
+
+def test_it_leaves_videos_a_run_an_encoder_and_results(demo: Path) -> None:
+    manifest = read_manifest(demo / "phantom" / "manifest.parquet")
+    suffixes = {Path(uri).suffix for uri in manifest["uri"].to_pylist()}
+    assert suffixes == {".mp4", ".avi"}
+    assert load_encoder(demo / "run" / "encoder").config.width == 96
+    results = json.loads((demo / "results.json").read_text())["results"]
+    assert {(r["task"], r["features"]) for r in results} == {
+        (task, features)
+        for task in ("ejection fraction", "view")
+        for features in ("pretrained", "random weights", "predict mean")
+    }
+    assert list((demo / "run" / "tensorboard").glob("events.out.tfevents.*"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    """Chromium without a window, cut off from the network."""
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options)
+    driver.set_window_size(1000, 1400)
+    yield driver
+    driver.quit()
+
+
+def test_a_browser_shows_the_whole_report(demo: Path, browser: webdriver.Chrome) -> None:
+    browser.get((demo / "report.html").as_uri())
+    assert not browser.get_log("browser"), "the console of the browser complains"
+    images = browser.find_elements(By.TAG_NAME, "img")
+    shown = {image.get_attribute("alt"): image for image in images}
+    assert {"training curves", "clip and masks"} <= set(shown)
+    assert any("ejection fraction" in (alt or "") for alt in shown)
+    for image in images:
+        assert image.is_displayed()
+        assert int(image.get_property("naturalWidth")) > 0, image.get_attribute("alt")
+    width = browser.execute_script("return document.documentElement.scrollWidth")
+    assert width <= 1000, "the page scrolls sideways"
+    headings = [h.text for h in browser.find_elements(By.TAG_NAME, "h2")]
+    assert {"ejection fraction", "view", "Pretraining"} <= set(headings)
