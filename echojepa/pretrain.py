@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from echojepa.config import Strict, changeable
 from echojepa.data.manifest import open_clips
 from echojepa.data.stream import DataConfig, StreamShape, stream_shape
-from echojepa.errors import ConfigError
+from echojepa.errors import ConfigError, StorageError
 from echojepa.models.attention import Grid
 from echojepa.models.flops import encoder_flops, predictor_flops
 from echojepa.objectives.jepa import Jepa, JepaConfig, ModelConfig
@@ -78,6 +78,7 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
     folder = RunFolder(config.run_dir)
     clips = open_clips(config.data.manifest, config.data.where)
     masks = MaskSampler(config.objective.masks, config.grid(), config.seed)
+    folder.check_manifest(clips.fingerprint)
     start, attempt = _begin(config, folder, worker)
     shape = cut_batch(config, worker.world_size, start.state.origin)
     engine = worker.engine(_initial_model(config, start), config.optimizer, shape)
@@ -99,7 +100,7 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
         Cadence.of(config.loop, stop),
         training_flops(config, masks),
         worker.report,
-        _online_probe(config, engine, worker),
+        _online_probe(config, folder, engine, worker),
     )
     with SampleRecord(folder.samples, attempt, worker.rank) as record, closing(watcher):
         loop = Loop(
@@ -111,7 +112,7 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
             state=start.state,
             record=record,
             watcher=watcher,
-            save=lambda state: _save(config, folder, engine, state, clips.fingerprint),
+            save=lambda state: _save(config, folder, engine, state, attempt),
         )
         metrics = loop.run(feed)
     if worker.rank == 0 and start.state.step == config.loop.num_steps:
@@ -141,7 +142,10 @@ def _initial_model(config: PretrainConfig, start: Start) -> Jepa:
     return module
 
 
-def _online_probe(config: PretrainConfig, engine: Engine, worker: Worker) -> Probe | None:
+def _online_probe(
+    config: PretrainConfig, folder: RunFolder, engine: Engine, worker: Worker
+) -> Probe | None:
+    """The probe, without the clips that some rank could not read; a collective call."""
     if config.probe is None or config.loop.probe_every_steps is None:
         return None
     probe = OnlineProbe(
@@ -151,6 +155,11 @@ def _online_probe(config: PretrainConfig, engine: Engine, worker: Worker) -> Pro
         config.grid().frames,
         (worker.rank, worker.world_size),
     )
+
+    problems = [p for part in collectives.gather(probe.problems) for p in part]
+    if worker.rank == 0:
+        folder.reject(problems)
+    probe.leave_out([clip_id for clip_id, _ in problems])
 
     def encode(pixels: torch.Tensor) -> torch.Tensor:
         return engine.forward(pixels.to(engine.device), [], [])[1]
@@ -196,8 +205,21 @@ def cut_batch(config: PretrainConfig, world_size: int, origin: int = 0) -> Strea
 
 
 def _save(
-    config: PretrainConfig, folder: RunFolder, engine: Engine, state: LoopState, fingerprint: str
+    config: PretrainConfig, folder: RunFolder, engine: Engine, state: LoopState, attempt: int
 ) -> None:
-    content = {"loop": asdict(state), **provenance(config, fingerprint)}
+    """Write a checkpoint, unless somebody started the same run a second time.
+
+    Raises:
+        StorageError: another group of workers has taken the run folder over.
+    """
+    latest = collectives.broadcast(folder.attempts()[-1]["attempt"])
+    if latest != attempt:
+        raise StorageError(
+            f"start {latest} of this run has taken its folder over from start {attempt}",
+            "Run a folder once at a time; the later start goes on.",
+            str(folder.path),
+        )
+    fingerprint = folder.identity()["manifest_fingerprint"]
+    content = {"loop": asdict(state), "attempt": attempt, **provenance(config, fingerprint)}
     retention = checkpoint.Retention(config.loop.keep_last, config.loop.keep_every_steps)
     checkpoint.save(folder.checkpoints, state.step, engine.shards(), content, retention)

@@ -8,6 +8,7 @@ cuts them, and their number is a multiple of the number of consumers.
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import time
 import warnings
@@ -51,7 +52,8 @@ class _Pace(ExecutionCallback):
 class _DecodeActor:
     """The stateful function of the decode pool."""
 
-    def __init__(self, data: DataConfig, seed: int, journal: Path) -> None:
+    def __init__(self, data: DataConfig, seed: int, run_id: str) -> None:
+        journal = Path(tempfile.gettempdir()) / f"echojepa-journal-{os.getuid()}" / run_id
         self._decode = BlockDecoder(data, seed, journal)
 
     def __call__(self, batch: Columns) -> Columns:
@@ -88,6 +90,9 @@ def open_stream(
 ) -> list[Any]:
     """Build the pipeline of one segment.
 
+    Args:
+        run_id: of this start of the run; the crash journals of its decoders stand under it.
+
     Returns:
         One picklable `ray.data.DataIterator` per rank. Nothing runs until all ranks iterate.
     """
@@ -95,11 +100,10 @@ def open_stream(
     dataset = ray.data.from_arrow(blocks)
     dataset.context.execution_options.preserve_order = True
     _quieten(dataset.context)
-    journal = Path(tempfile.gettempdir()) / "echojepa-journal" / run_id
     decoded = _map_on_actors(
         dataset,
         _DecodeActor,
-        (data, seed, journal),
+        (data, seed, run_id),
         batch_format="numpy",
         zero_copy_batch=True,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=data.num_decoders),

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from echojepa.config import Strict, changeable
 from echojepa.data.augment import crop_resize
@@ -39,13 +38,13 @@ Columns = dict[str, NDArray[Any]]
 class DataConfig(Strict):
     """Where clips come from and how they are cut."""
 
-    manifest: str
-    """Path of `manifest.parquet`."""
+    manifest: str = changeable()
+    """Path of `manifest.parquet`. It may move; its content is fixed by a fingerprint."""
     where: ClipFilter = ClipFilter()
     """Which rows of it."""
     clip: ClipConfig = ClipConfig()
     """Window, rate, size and crop of a clip."""
-    max_bad_fraction: float = Field(0.001, ge=0, le=1)
+    max_bad_fraction: float = changeable(0.001, ge=0, le=1)
     """The run stops when more than this share of its samples could not be read."""
     decoder: DecoderName = changeable("auto")
     """auto picks by container; pyav, decord and dicom force one."""
@@ -144,14 +143,13 @@ class BlockDecoder:
         pixels = np.zeros((len(s), clip.num_frames, clip.size, clip.size, 3), np.uint8)
         weights = np.zeros(len(s), np.float32)
         held = np.zeros(len(s), np.int32)
-        time_error = np.zeros(len(s), np.float32)
         problems = np.array([""] * len(s), dtype=object)
         for i, (sample, row) in enumerate(zip(s.tolist(), rows.tolist(), strict=True)):
             if sample == PADDING:
                 continue
             decoded, problems[i] = attempt(partial(self._decode, sample, self._clips.row(row)))
             if decoded is not None:
-                pixels[i], held[i], time_error[i] = decoded
+                pixels[i], held[i] = decoded
                 weights[i] = 1.0
         ids = np.array(self._clips.clip_ids(rows), dtype=object)
         ids[s == PADDING] = ""
@@ -160,12 +158,12 @@ class BlockDecoder:
             "clip_id": ids,
             "weight": weights,
             "held_frames": held,
-            "time_error_seconds": time_error,
             "problem": problems,
             "clip": pixels,
         }
 
-    def _decode(self, s: int, row: dict[str, Any]) -> tuple[NDArray[np.uint8], int, float]:
+    def _decode(self, s: int, row: dict[str, Any]) -> tuple[NDArray[np.uint8], int]:
+        """Pixels, and how many frames repeat the last one."""
         window, box = draw(self._seed, s, row, self._data.clip)
         if self._journal:
             self._journal.begin(s)
@@ -179,8 +177,7 @@ class BlockDecoder:
             raise ClipError(
                 "decode", "size_mismatch", f"{found}, not {row['height']}x{row['width']}"
             )
-        pixels = crop_resize(frames, box, self._data.clip.size)
-        return pixels, window.held_frames, window.max_time_error_seconds
+        return crop_resize(frames, box, self._data.clip.size), window.held_frames
 
 
 def check_block(block: Columns, expected: NDArray[np.int64], clips: ClipTable, seed: int) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
+import torch
 from pydantic import Field, model_validator
 from ray.autoscaler.sdk import request_resources
 
@@ -23,7 +24,6 @@ A worker there reserves no CPU: Ray Train keeps what it may need for itself with
 decoding would starve for ever.
 """
 
-_LOCAL_OBJECT_STORE_BYTES = 768 * 2**20
 _KNOCK_SECONDS = 20.0
 
 
@@ -45,6 +45,8 @@ class ClusterConfig(Strict):
     """How long to wait for a cluster that is too small; autoscalers need minutes."""
     max_failures: int = Field(8, ge=-1)
     """Failures of the worker group survived in one launch; -1 survives any number."""
+    object_store_bytes: int | None = Field(None, gt=0)
+    """Of a cluster started on this machine; null leaves it to Ray, 30% of the memory."""
     worker_logs: bool = False
     """Show what workers print."""
 
@@ -73,15 +75,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
                 address=address, logging_level=logging.WARNING, log_to_driver=config.worker_logs
             )
         else:
-            each = (config.resources_per_worker or {}).get(TRAIN_RESOURCE, 1)
-            seats = each * (config.max_workers or config.num_workers)
-            ray.init(
-                address="local",
-                resources={TRAIN_RESOURCE: seats},
-                object_store_memory=_LOCAL_OBJECT_STORE_BYTES,
-                logging_level=logging.ERROR,
-                log_to_driver=config.worker_logs,
-            )
+            _start_here(config)
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
             f"no Ray cluster could be reached: {str(error).splitlines()[0]}",
@@ -92,6 +86,27 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _start_here(config: ClusterConfig) -> None:
+    """A cluster of this machine alone. Workers get its GPUs if there is one for each, else none.
+
+    Ray also counts GPUs that PyTorch can't use, and two ranks can't share one under NCCL.
+    """
+    num_workers = config.max_workers or config.num_workers
+    num_gpus = torch.cuda.device_count()
+    hidden = {} if num_gpus >= num_workers else {"CUDA_VISIBLE_DEVICES": ""}
+    ray.init(
+        address="local",
+        num_gpus=0 if hidden else num_gpus,
+        resources={
+            TRAIN_RESOURCE: (config.resources_per_worker or {}).get(TRAIN_RESOURCE, 1) * num_workers
+        },
+        object_store_memory=config.object_store_bytes,
+        runtime_env={"env_vars": hidden},
+        logging_level=logging.ERROR,
+        log_to_driver=config.worker_logs,
+    )
 
 
 def _knock(address: str) -> None:

@@ -5,10 +5,12 @@ run(load("configs/pretrain/demo.yaml", [], PretrainJob))
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 import time
+import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from echojepa.config import changeable, to_tree, validate
 from echojepa.data import pipeline
 from echojepa.data.manifest import open_clips
 from echojepa.data.stream import Columns, DataConfig, Segment, StreamShape
-from echojepa.errors import UserError
+from echojepa.errors import BrokenInvariantError, UserError
 from echojepa.launch.connect import (
     ClusterConfig,
     connected,
@@ -40,7 +42,8 @@ from echojepa.train.engine import Engine, OptimizerConfig
 from echojepa.train.run_folder import RunFolder
 from echojepa.train.zero_engine import ZeroEngine
 
-_STOPPED = "stopped.json"
+_FINAL = (UserError, BrokenInvariantError)
+"""What a restart of the workers can't mend."""
 
 
 class PretrainJob(PretrainConfig):
@@ -56,7 +59,7 @@ class RayWorker:
         context = ray.train.get_context()
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
-        self._run_id = hashlib.blake2b(run_dir.encode(), digest_size=8).hexdigest()
+        self._run_id = f"{Path(run_dir).name}-{uuid.uuid4().hex}"
 
     def engine(self, module: nn.Module, config: OptimizerConfig, shape: StreamShape) -> Engine:
         """See `Worker`."""
@@ -87,13 +90,14 @@ def run(
         UserError: what the user can mend, from the driver's checks or from the workers.
         TrainingFailedError: anything else, after `cluster.max_failures` restarts.
     """
-    job = job.model_copy(update={"run_dir": str(Path(job.run_dir).resolve())})
+    job = with_absolute_paths(job)
     clips = open_clips(job.data.manifest, job.data.where)
     MaskSampler(job.objective.masks, job.grid(), job.seed)
-    cut_batch(job, job.cluster.num_workers)
+    fewest, most = job.cluster.num_workers, job.cluster.max_workers
+    for num_workers in range(fewest, (most or fewest) + 1):
+        cut_batch(job, num_workers)
     folder = RunFolder(job.run_dir)
     folder.create(job, clips.fingerprint)
-    (folder.path / _STOPPED).unlink(missing_ok=True)
     with connected(job.cluster):
         wait_for_workers(job.cluster)
         trainer = _trainer(job, folder, callbacks)
@@ -101,15 +105,30 @@ def run(
             return _fit(trainer)
 
 
+def with_absolute_paths(job: PretrainJob) -> PretrainJob:
+    """The job as processes in other working directories understand it."""
+
+    def absolute(path: str | None) -> str | None:
+        return path if path is None or "://" in path else str(Path(path).resolve())
+
+    data = job.data.model_copy(update={"manifest": absolute(job.data.manifest)})
+    paths = {name: absolute(getattr(job, name)) for name in ("run_dir", "init_from", "fork_from")}
+    return job.model_copy(update={"data": data, **paths})
+
+
 def _trainer(job: PretrainJob, folder: RunFolder, callbacks: Sequence[UserCallback]) -> Any:
     cluster = job.cluster
+    launch = f"launch_{time.time_ns()}"
     resources = worker_resources(cluster)
     workers: Any = cluster.num_workers
     if cluster.max_workers is not None:
         workers = (cluster.num_workers, cluster.max_workers)
     return ray.train.torch.TorchTrainer(
         _run_worker,
-        train_loop_config={"config": to_tree(job)},
+        train_loop_config={
+            "config": to_tree(job),
+            "stopped": str(folder.path / "ray" / launch / "stopped.json"),
+        },
         torch_config=ray.train.torch.TorchConfig(
             backend="cpu:gloo,cuda:nccl" if resources.get("GPU") else collective_backend()
         ),
@@ -120,7 +139,7 @@ def _trainer(job: PretrainJob, folder: RunFolder, callbacks: Sequence[UserCallba
             elastic_resize_monitor_interval_s=cluster.resize_interval_seconds,
         ),
         run_config=RunConfig(
-            name=f"launch_{int(time.time())}",
+            name=launch,
             storage_path=str(folder.path / "ray"),
             failure_config=FailureConfig(max_failures=cluster.max_failures),
             callbacks=list(callbacks),
@@ -131,20 +150,41 @@ def _trainer(job: PretrainJob, folder: RunFolder, callbacks: Sequence[UserCallba
 def _run_worker(settings: dict[str, Any]) -> dict[str, Any]:
     """What every Ray Train worker runs.
 
-    A `UserError` is written down before it is raised: Ray Train restarts the group for any error,
-    and the restarted group then ends at once instead of failing the same way again and again.
+    What no restart can mend is written down before it is raised: Ray Train restarts the group for
+    any error, and the restarted group then ends at once instead of failing the same way again.
     """
     config = validate(settings["config"], PretrainJob, "job")
-    stopped = Path(config.run_dir) / _STOPPED
+    stopped = Path(settings["stopped"])
     if stopped.is_file():
         return {"error": json.loads(stopped.read_text())}
-    prepare_process()
-    try:
-        return {"metrics": pretrain(config, RayWorker(config.run_dir))}
-    except UserError as error:
-        described = {"type": type(error).__name__, "args": error.args}
-        stopped.write_text(json.dumps(described))
-        raise
+    local_workers = ray.train.get_context().get_local_world_size()
+    prepare_process(num_threads=max(1, (os.cpu_count() or 1) // (2 * local_workers)))
+    worker = RayWorker(config.run_dir)
+    with _LastWords(config.run_dir, stopped, worker.rank):
+        return {"metrics": pretrain(config, worker)}
+
+
+class _LastWords:
+    """Notes why a worker fails, for the run's owner and for its successors; catches nothing."""
+
+    def __init__(self, run_dir: str, stopped: Path, rank: int) -> None:
+        self._folder = RunFolder(run_dir)
+        self._stopped = stopped
+        self._rank = rank
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
+        if error is None or kind is None:
+            return
+        with suppress(OSError):  # a full disk must not hide what is raised
+            self._folder.event("attempt_failed", -1, rank=self._rank, error=kind.__name__)
+            if isinstance(error, _FINAL):
+                described = {"type": kind.__name__, "args": error.args}
+                partial = self._stopped.with_name(f"stopped_{self._rank}.partial")
+                partial.write_text(json.dumps(described))
+                partial.replace(self._stopped)
 
 
 def _fit(trainer: Any) -> dict[str, float]:
@@ -154,7 +194,7 @@ def _fit(trainer: Any) -> dict[str, float]:
         if isinstance(error, WorkerGroupError):
             for failure in error.worker_failures.values():
                 cause = getattr(failure, "cause", failure)
-                if isinstance(cause, UserError):
+                if isinstance(cause, _FINAL):
                     raise cause from None
         raise
     if "error" in outcome:

@@ -17,6 +17,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler
 
 from echojepa.config import Strict, amend, fingerprint, load, to_tree, validate
+from echojepa.data.manifest import open_clips
 from echojepa.errors import ClusterError, ConfigError, StorageError
 from echojepa.launch import pretrain
 from echojepa.launch.connect import ClusterConfig, connected, wait_for_workers
@@ -79,13 +80,15 @@ class SweepJob(Strict):
 
 
 def run(job: SweepJob) -> dict[str, Any]:
-    """Search; returns the best trial's settings, score and folder.
+    """Search; returns settings, score and folder of the trial with the best score at any probe.
 
     Raises:
         UserError: a bad config, folder or cluster.
     """
     out = Path(job.out).resolve()
     base = load(job.base, [*job.overrides, f"run_dir={out / 'trial'}"], PretrainJob)
+    base = pretrain.with_absolute_paths(base)
+    open_clips(base.data.manifest, base.data.where)
     _trial_job(base, out, {d.key: _example(d) for d in job.search})
     _check_metric(job, base)
     _check_folder(job, base, out)
@@ -93,13 +96,22 @@ def run(job: SweepJob) -> dict[str, Any]:
     with connected(cluster):
         wait_for_workers(cluster)
         _require_dashboard()
-        tuner = _tuner(job, base, out)
-        results = tuner.fit()
-        best = results.get_best_result(job.metric, job.mode, scope="all")
+        return _best(job, _tuner(job, base, out).fit(), out)
+
+
+def _best(job: SweepJob, results: tune.ResultGrid, out: Path) -> dict[str, Any]:
     failed = [str(r.error).strip().splitlines()[-1] for r in results if r.error]
+    if not any(job.metric in (r.metrics or {}) for r in results):
+        reason = f"; the first to fail said: {failed[0]}" if failed else ""
+        raise ConfigError(
+            f"no trial reported {job.metric!r}{reason}", "Check `metric` and the trials.", str(out)
+        )
+    best = results.get_best_result(job.metric, job.mode, scope="all")
+    assert best.metrics_dataframe is not None, "the best trial has reported"
+    scores = best.metrics_dataframe[job.metric]
     return {
         "config": best.config,
-        job.metric: best.metrics[job.metric] if best.metrics else None,
+        job.metric: float(scores.max() if job.mode == "max" else scores.min()),
         "folder": best.path,
         "trials": len(results),
         "failed": failed,

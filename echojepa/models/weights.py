@@ -9,6 +9,7 @@ Evaluation and pretraining meet here and nowhere else.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ _WEIGHTS = "model.safetensors"
 _CONFIG = "config.json"
 _CARD = "README.md"
 _FORMAT = "echojepa-encoder"
+_UMASK = os.umask(0)
+os.umask(_UMASK)
 
 
 def is_encoder_folder(path: Path) -> bool:
@@ -48,11 +51,17 @@ def save_encoder(
     """
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
-    save_file(tensors, folder / _WEIGHTS, metadata={"format": "pt"})
+    save_tensors(tensors, folder / _WEIGHTS, {"format": "pt"})
     content = {"format": _FORMAT, "encoder": to_tree(config), "clip": input_clip}
     (folder / _CONFIG).write_text(json.dumps(content, indent=1))
     (folder / _CARD).write_text(card)
     return folder
+
+
+def save_tensors(tensors: dict[str, torch.Tensor], file: Path, metadata: dict[str, str]) -> None:
+    """`safetensors.save_file` under this process's umask; by itself it makes files private."""
+    save_file(tensors, file, metadata=metadata)
+    file.chmod(0o666 & ~_UMASK)
 
 
 def read_config(folder: Path) -> tuple[EncoderConfig, dict[str, Any]]:

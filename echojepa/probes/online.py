@@ -8,6 +8,7 @@ clips, one seed, scored on the validation split (test is never touched).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from echojepa.config import Strict
+from echojepa.data.decode import attempt
 from echojepa.data.manifest import read_manifest, with_absolute_uris
 from echojepa.data.sampling import ClipConfig
+from echojepa.errors import ManifestError
 from echojepa.probes.features import Pooling, load_view, pool
 from echojepa.probes.metrics import classification_metrics, regression_metrics
 from echojepa.probes.tasks import Task, labelled_rows, pick
@@ -63,20 +66,42 @@ class OnlineProbe:
 
         Raises:
             ManifestError: the label column is missing, or a split has no labelled clip.
-            ClipError: a probe clip cannot be read.
         """
         self._config = config
         self._num_times = num_times
         train = _rows(manifest, config, "train", config.num_train)
         val = _rows(manifest, config, "val", config.num_val)
         self._is_train = np.arange(len(train) + len(val)) < len(train)
+        self._clip_ids = np.array([row["clip_id"] for row in train + val])
         self._labels = np.array([row[config.task.label] for row in train + val])
+        self._readable = np.ones(len(self._labels), bool)
         rank, self._world_size = ranks
         mine = (train + val)[rank :: self._world_size]
         self._per_rank = -(-len(self._labels) // self._world_size)
         self._clips = np.zeros((self._per_rank, clip.num_frames, clip.size, clip.size, 3), np.uint8)
+        self.problems: list[tuple[str, str]] = []
+        """(clip_id, stage|kind|message) of this rank's clips that could not be read."""
         for target, row in zip(self._clips, mine, strict=False):
-            target[:] = load_view(row, clip)
+            frames, problem = attempt(partial(load_view, row, clip))
+            if frames is None:
+                self.problems.append((row["clip_id"], problem))
+            else:
+                target[:] = frames
+
+    def leave_out(self, clip_ids: list[str]) -> None:
+        """Do without clips that could not be read; every rank is told of the same ones.
+
+        Raises:
+            ManifestError: none is left to learn from or to be judged on.
+        """
+        self._readable &= ~np.isin(self._clip_ids, clip_ids)
+        for name, part in (("train", self._is_train), ("val", ~self._is_train)):
+            if not (self._readable & part).any():
+                raise ManifestError(
+                    f"the online probe has no readable clip in split {name!r}",
+                    "Mend the clips, or drop the probe.",
+                    "probe",
+                )
 
     def __call__(self, encode: Encode, gather: Gather) -> dict[str, float]:
         """Encode, fit and score; a collective call."""
@@ -95,16 +120,17 @@ class OnlineProbe:
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
-        task, train = self._config.task, self._is_train
+        task = self._config.task
+        train, val = self._is_train & self._readable, ~self._is_train & self._readable
         if task.kind == "regression":
             model = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-1, 5, 13)))
             model.fit(features[train], self._labels[train])
-            scores = regression_metrics(self._labels[~train], model.predict(features[~train]))
+            scores = regression_metrics(self._labels[val], model.predict(features[val]))
         else:
             model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
             model.fit(features[train], self._labels[train])
-            probabilities = model.predict_proba(features[~train])
-            scores = classification_metrics(self._labels[~train], probabilities, model.classes_)
+            probabilities = model.predict_proba(features[val])
+            scores = classification_metrics(self._labels[val], probabilities, model.classes_)
         return {f"probe/{task.name}_{name}": value for name, value in scores.items()}
 
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from echojepa.errors import CheckpointError, StorageError
 from echojepa.train import collectives
 from echojepa.train.engine import Shards
@@ -70,13 +72,18 @@ def save(
         failure = _attempt(lambda: _publish(partial, final, state, merged))
     _raise_together(failure if rank == 0 else None, root)
     if rank == 0:
-        _retain(root, retention)
+        _retain(root, step, retention)
     return final
 
 
 def folder_of(root: Path, step: int) -> Path:
     """Where the checkpoint before step `step` lives."""
     return root / f"step_{step:08d}"
+
+
+def step_of(folder: Path) -> int:
+    """The inverse of `folder_of`."""
+    return int(folder.name.removeprefix("step_"))
 
 
 def newest_valid(root: Path) -> tuple[Path | None, list[str]]:
@@ -164,12 +171,14 @@ def _publish(partial: Path, final: Path, state: dict[str, Any], sums: dict[str, 
     _flush(final.parent)
 
 
-def _retain(root: Path, retention: Retention) -> None:
-    folders = sorted(root.glob("step_*"))
+def _retain(root: Path, step: int, retention: Retention) -> None:
+    """Delete old checkpoints; damaged ones of later steps don't count, the run comes by again."""
+    folders = [f for f in sorted(root.glob("step_*")) if f <= folder_of(root, step)]
     for folder in folders[: -retention.keep_last]:
         every = retention.keep_every_steps
-        if every is None or int(folder.name.removeprefix("step_")) % every:
-            shutil.rmtree(folder)
+        if every is None or step_of(folder) % every:
+            condemned = folder.rename(root / f".{folder.name}.old")
+            shutil.rmtree(condemned, ignore_errors=True)  # network disks keep files a reader holds
 
 
 def _start_over(folder: Path) -> None:
@@ -183,6 +192,8 @@ def _attempt(action: Any) -> str | None:
         action()
     except OSError as error:
         return f"{type(error).__name__}: {error.strerror or error}"
+    except SafetensorError as error:  # what it makes of a full disk
+        return str(error)
     return None
 
 

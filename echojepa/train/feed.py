@@ -24,7 +24,7 @@ from echojepa.data.stream import (
 from echojepa.errors import BrokenInvariantError
 
 SegmentOpener = Callable[[Segment], Iterator[Columns]]
-_STEPS_AHEAD = 2
+_MICRO_BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Feed:
 
     def _open(self, start: int) -> _Segment:
         segment = segment_after(start, self.stop, self.shape, self.segment_steps)
-        ahead = _STEPS_AHEAD * len(self.shape.rank_blocks(self.rank))
+        ahead = _MICRO_BATCHES_AHEAD * self.shape.micro_batch // self.shape.block_rows
         return _Segment(segment, self.open_segment(segment), ahead)
 
     def _micro_batches(self, blocks: list[Columns]) -> list[MicroBatch]:

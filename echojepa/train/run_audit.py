@@ -6,6 +6,7 @@ from echojepa.config import validate
 from echojepa.data.manifest import open_clips
 from echojepa.data.stream import DataConfig
 from echojepa.errors import ManifestError, StorageError
+from echojepa.train.checkpoint import newest_valid, step_of
 from echojepa.train.record import AuditReport, Expected, audit
 from echojepa.train.run_folder import RunFolder
 
@@ -34,4 +35,11 @@ def audit_run(folder: RunFolder) -> AuditReport:
         origin=attempts[-1]["origin"],
     )
     starts = {attempt["attempt"]: attempt["start_step"] for attempt in attempts}
-    return audit(folder.samples, starts, expected)
+    report = audit(folder.samples, starts, expected)
+    reached = report.attempts[-1]["stop"] if report.attempts else 0
+    newest, _ = newest_valid(folder.checkpoints)
+    saved = step_of(newest) if newest else 0
+    if reached < saved:
+        found = f"the record ends at step {reached}, and there is a checkpoint of step {saved}"
+        report.findings.append(found)
+    return report

@@ -57,15 +57,16 @@ class RunFolder:
                 "Choose another run_dir or mend its permissions.",
                 str(self.path),
             ) from None
-        if (self.path / "run.json").is_file():
+        is_run = (self.path / "run.json").is_file()
+        if is_run and any(self.checkpoints.glob("step_*")):
             self._check_same(config, manifest_fingerprint)
-        elif any(self.path.iterdir()):
+        elif not is_run and any(self.path.iterdir()):
             raise StorageError(
                 "the folder is not empty and holds no run",
                 "Choose another run_dir.",
                 str(self.path),
             )
-        else:
+        else:  # a run without a checkpoint has nothing yet that other settings would contradict
             identity = provenance(config, manifest_fingerprint)
             _write(self.path / "run.json", json.dumps(identity, indent=1))
         _write(self.path / "config.yaml", to_yaml(config))
@@ -134,15 +135,18 @@ class RunFolder:
             pq.write_table(pa.Table.from_pylist(rows + added), partial)
             partial.replace(file)
 
-    def _check_same(self, config: Strict, manifest_fingerprint: str) -> None:
-        identity = self.identity()
-        if identity["manifest_fingerprint"] != manifest_fingerprint:
+    def check_manifest(self, fingerprint: str) -> None:
+        """Raise `ManifestError` if this is not the manifest the run began with."""
+        if self.identity()["manifest_fingerprint"] != fingerprint:
             raise ManifestError(
                 "the manifest has changed since this run began",
                 "Restore it, or begin a new run that takes this one over with fork_from.",
                 str(self.path),
             )
-        changed = binding_differences(identity["config"], config)
+
+    def _check_same(self, config: Strict, manifest_fingerprint: str) -> None:
+        self.check_manifest(manifest_fingerprint)
+        changed = binding_differences(self.identity()["config"], config)
         if changed:
             raise ConfigError(
                 f"this run was begun with other values of {', '.join(changed)}",

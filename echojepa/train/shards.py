@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from echojepa.errors import CheckpointError
+from echojepa.models.weights import save_tensors
 from echojepa.train.engine import Shard, Shards
 
 _PATTERN = "shard_{rank:05d}_of_{world:05d}.safetensors"
@@ -30,7 +30,7 @@ def write_shards(folder: Path, shards: Shards, rank: int, world_size: int) -> Pa
     file = folder / _PATTERN.format(rank=rank, world=world_size)
     layout = {key: {"start": s.start, "shape": list(s.shape)} for key, s in shards.items()}
     tensors = {key: s.data.detach().cpu().contiguous() for key, s in shards.items()}
-    save_file(tensors, file, metadata={"layout": json.dumps(layout)})
+    save_tensors(tensors, file, {"layout": json.dumps(layout)})
     return file
 
 

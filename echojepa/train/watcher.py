@@ -102,7 +102,7 @@ class RunWatcher:
         self._rank, self._world_size = collectives.world()
         self._writer = SummaryWriter(str(folder.tensorboard)) if self._rank == 0 else None
         self._since = time.perf_counter()
-        self._clips = self._waited = 0.0
+        self._clips = self._waited = self._held = 0.0
         self._steps = 0
         if self._writer is not None:
             config = (folder.path / "config.yaml").read_text()
@@ -113,6 +113,7 @@ class RunWatcher:
         done = report.batch.step + 1
         self._clips += report.weight
         self._waited += report.batch.wait_seconds
+        self._held += sum(micro.num_held_frames for micro in report.batch.micro_batches)
         self._steps += 1
         if not report.result.applied:
             self._note_dropped(report)
@@ -127,7 +128,8 @@ class RunWatcher:
         self._write(done, metrics)
         if probed or done == self._cadence.last:
             self._publish({"step": done, **metrics})
-        self._since, self._clips, self._waited, self._steps = time.perf_counter(), 0.0, 0.0, 0
+        self._since, self._steps = time.perf_counter(), 0
+        self._clips = self._waited = self._held = 0.0
         return metrics
 
     def unreadable(self, step: int, problems: list[tuple[str, str]]) -> None:
@@ -154,7 +156,7 @@ class RunWatcher:
         moments = feature_moments(report.features, weights)
         elapsed = time.perf_counter() - self._since
         clips_per_second = self._clips / elapsed
-        waited = float(collectives.total(self._waited)[0]) / self._world_size
+        waited, held = collectives.total([self._waited, self._held])
         metrics = {
             "loss": float(report.losses.mean()),
             **{f"loss_mask_{i}": float(x) for i, x in enumerate(report.losses)},
@@ -163,7 +165,8 @@ class RunWatcher:
             **spread(moments, report.features.shape[-1]),
             "clips_per_second": clips_per_second,
             "step_seconds": elapsed / self._steps,
-            "data_wait_share": waited / elapsed,
+            "data_wait_share": float(waited) / self._world_size / elapsed,
+            "held_frames_per_clip": float(held) / max(self._clips, 1.0),
             "memory_gb": memory_bytes(report.features.device) / 1e9,
             "world_size": float(self._world_size),
         }

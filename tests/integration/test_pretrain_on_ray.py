@@ -118,4 +118,6 @@ def test_a_users_error_in_the_workers_reaches_the_driver_as_itself(tree: Tree) -
     tree["data"] |= {"manifest": str(broken), "max_bad_fraction": 0.001}
     with pytest.raises(BadDataError, match="could not be read, more than max_bad_fraction"):
         launch(tree)
-    assert len(RunFolder(tree["run_dir"]).attempts()) == 1, "it is not tried again"
+    run_folder = RunFolder(tree["run_dir"])
+    assert len(run_folder.attempts()) == 1, "it is not tried again"
+    assert {e["error"] for e in run_folder.events("attempt_failed")} == {"BadDataError"}

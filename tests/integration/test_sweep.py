@@ -13,7 +13,7 @@ from ray.util.state import list_actors
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from echojepa.config import validate
-from echojepa.errors import ConfigError
+from echojepa.errors import ConfigError, ManifestError
 from echojepa.launch.connect import TRAIN_RESOURCE
 from echojepa.launch.sweep import SweepJob, run
 from echojepa.train.run_folder import RunFolder, read_lines
@@ -140,6 +140,12 @@ def has_hparams(trial: Path) -> bool:
 def test_a_searched_key_must_exist(sweep_tree: dict[str, Any]) -> None:
     sweep_tree["search"][0]["key"] = "objective.masks.generators.0.context_fractoin"
     with pytest.raises(ConfigError, match="context_fractoin.*Did you mean"):
+        run(validate(sweep_tree, SweepJob, "test"))
+
+
+def test_a_missing_manifest_is_said_before_any_trial(sweep_tree: dict[str, Any]) -> None:
+    sweep_tree["overrides"] = ["data.manifest=nowhere.parquet"]
+    with pytest.raises(ManifestError, match="no such"):
         run(validate(sweep_tree, SweepJob, "test"))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,29 @@ def test_retention(root: Path) -> None:
         "step_00000030",
         "step_00000040",
     ]
+
+
+def test_retention_does_not_count_what_is_damaged_ahead(root: Path) -> None:
+    (folder_of(root, 30) / "state.json").write_text("{}")
+    save(root, 25, shards_of(25), {}, Retention(keep_last=1, keep_every_steps=None))
+    assert newest_valid(root)[0] == folder_of(root, 25)
+    assert sorted(f.name for f in root.iterdir()) == ["step_00000025", "step_00000030"]
+
+
+@pytest.fixture
+def little_room() -> Iterator[None]:
+    """This process can write no file beyond 64 KiB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_shards_that_do_not_fit_are_said(root: Path, little_room: None) -> None:
+    large = {"weight/a": Shard(torch.zeros(2**16), 0, (2**16,))}
+    with pytest.raises(StorageError, match=r"cannot be written: rank 0: .*too large"):
+        save(root, 40, large, {}, KEEP_ALL)
+    assert newest_valid(root)[0] == folder_of(root, 30)
 
 
 def test_a_named_checkpoint_must_be_whole(root: Path) -> None:

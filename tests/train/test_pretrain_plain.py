@@ -32,6 +32,11 @@ from echojepa.train.shards import ShardReader
 from echojepa.train.worker import LocalWorker
 
 Tree = dict[str, Any]
+PROBE = {
+    "task": {"name": "lvef", "label": "lvef", "kind": "regression"},
+    "num_train": 8,
+    "num_val": 6,
+}
 
 
 @pytest.fixture
@@ -48,11 +53,7 @@ def variant(tree: Tree, name: str) -> Tree:
 
 def test_a_run_leaves_everything_behind(tree: Tree) -> None:
     tree["loop"]["probe_every_steps"] = 4
-    tree["probe"] = {
-        "task": {"name": "lvef", "label": "lvef", "kind": "regression"},
-        "num_train": 8,
-        "num_val": 4,
-    }
+    tree["probe"] = PROBE
     metrics = pretrain(prepare(tree), LocalWorker())
     run = RunFolder(tree["run_dir"])
     assert len(losses(tree)) == 8
@@ -86,6 +87,7 @@ def test_tensorboard_holds_scalars_images_and_the_config(tree: Tree) -> None:
         "speed/data_wait_share",
         "speed/step_seconds",
         "speed/memory_gb",
+        "speed/held_frames_per_clip",
     } <= set(tags["scalars"])
     assert len(events.Scalars("loss/loss")) == 8
     assert "masks" in tags["images"]
@@ -164,6 +166,77 @@ def test_init_from_another_architecture_is_refused(tree: Tree) -> None:
             pretrain_plain(other)
 
 
+def test_a_start_that_failed_binds_nothing(tree: Tree) -> None:
+    tree["init_from"] = str(Path(tree["run_dir"]).parent / "mistyped")
+    with pytest.raises(CheckpointError, match="no valid checkpoint"):
+        pretrain_plain(tree)
+    tree["init_from"] = None
+    tree["optimizer"]["lr"]["peak"] = 2e-3
+    assert len(pretrain_plain(tree)) == 8
+    assert not audit_run(RunFolder(tree["run_dir"])).findings
+
+
+def test_a_later_start_of_the_same_folder_ends_the_earlier_one(tree: Tree) -> None:
+    class Overtaken(LocalWorker):
+        def report(self, metrics: dict[str, float]) -> None:
+            RunFolder(tree["run_dir"]).begin_attempt(0, 0, 1, "somebody else")
+
+    tree["loop"] |= {"probe_every_steps": 2}
+    tree["probe"] = PROBE
+    with pytest.raises(StorageError, match="start 2 of this run has taken its folder over"):
+        pretrain(prepare(tree), Overtaken())
+    assert not list(RunFolder(tree["run_dir"]).checkpoints.glob("*"))
+
+
+def test_unreadable_clips_of_the_probe_are_left_out_and_listed(tree: Tree, tmp_path: Path) -> None:
+    original = Path(tree["data"]["manifest"])
+    table = pq.read_table(original)
+    gone = [row["clip_id"] for row in table.to_pylist() if row["split"] == "val"]
+    tree["data"]["where"] = {"split": "train"}
+    tree["loop"]["probe_every_steps"] = 4
+    tree["probe"] = PROBE
+
+    def lose(clip_ids: list[str]) -> str:
+        uris = [
+            "gone.mp4" if row["clip_id"] in clip_ids else str(original.parent / row["uri"])
+            for row in table.to_pylist()
+        ]
+        manifest = tmp_path / f"without_{len(clip_ids)}.parquet"
+        column = table.column_names.index("uri")
+        pq.write_table(table.set_column(column, "uri", [uris]), manifest)
+        return str(manifest)
+
+    tree["data"]["manifest"] = lose(gone[:2])
+    metrics = pretrain(prepare(tree), LocalWorker())
+    assert np.isfinite(metrics["probe/lvef_mae"])
+    rejected = pq.read_table(Path(tree["run_dir"]) / "rejected.parquet")["clip_id"].to_pylist()
+    assert sorted(rejected) == sorted(gone[:2])
+    none_left = variant(tree, "none_left")
+    none_left["data"]["manifest"] = lose(gone)
+    with pytest.raises(ManifestError, match="no readable clip in split 'val'"):
+        pretrain_plain(none_left)
+
+
+def test_an_audit_misses_the_record_of_a_checkpoint(tree: Tree) -> None:
+    tree["loop"]["stop_after_step"] = 4
+    pretrain_plain(tree)
+    tree["loop"]["stop_after_step"] = None
+    pretrain_plain(tree)
+    run = RunFolder(tree["run_dir"])
+    next(run.samples.glob("attempt_0001_*")).unlink()
+    found = audit_run(run).findings
+    assert found == ["the record ends at step 4, and there is a checkpoint of step 8"]
+
+
+def test_files_obey_the_umask(tree: Tree) -> None:
+    pretrain_plain(tree)
+    run = RunFolder(tree["run_dir"])
+    plain = (run.path / "metrics.jsonl").stat().st_mode
+    assert (run.encoder / "model.safetensors").stat().st_mode == plain
+    shards = list(folder_of(run.checkpoints, 8).glob("*.safetensors"))
+    assert [file.stat().st_mode for file in shards] == [plain]
+
+
 def test_resume_refuses_another_run(tree: Tree) -> None:
     tree["loop"]["stop_after_step"] = 2
     pretrain_plain(tree)
@@ -174,6 +247,7 @@ def test_resume_refuses_another_run(tree: Tree) -> None:
         pretrain_plain(changed)
     tree["optimizer"]["max_micro_batch"] = 4
     tree["loop"]["log_every_steps"] = 2
+    tree["data"]["max_bad_fraction"] = 0.5
     pretrain_plain(tree)  # what does not touch the mathematics may change
 
 
