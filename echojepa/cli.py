@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -32,6 +32,8 @@ ConfigFile = Annotated[Path, typer.Argument(help="YAML file; it may extend anoth
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Settings as key=value.", metavar="[KEY=VALUE]...")
 ]
+ExportFormat = Literal["safetensors", "huggingface", "vjepa2"]
+Branch = Literal["target", "online"]
 out = Console(soft_wrap=True, markup=False, highlight=False)
 
 
@@ -118,14 +120,39 @@ def evaluate(file: ConfigFile, overrides: Overrides = None) -> None:
 
 @app.command()
 def export(
-    source: Annotated[Path, typer.Argument(help="Run folder or checkpoint.")],
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Encoder folder to write.")],
+    source: Annotated[Path, typer.Argument(help="Run folder, checkpoint or encoder folder.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Folder (vjepa2: file) to write.")],
+    layout: Annotated[
+        ExportFormat, typer.Option("--format", help="Whose names the weights get.")
+    ] = "safetensors",
 ) -> None:
-    """Export the encoder of a run's newest checkpoint (or of one checkpoint)."""
-    from echojepa.train.checkpoint import resolve
-    from echojepa.train.export import export_encoder
+    """Export an encoder: of a run's newest checkpoint, of a checkpoint, or for other software."""
+    from echojepa.train.export import export
 
-    out.print(export_encoder(resolve(source), folder))
+    out.print(export(source, target, layout))
+
+
+@app.command("import-weights")
+def import_weights(
+    source: Annotated[Path, typer.Argument(help=".pt, .safetensors or Hugging Face folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Encoder folder to write.")],
+    branch: Annotated[Branch, typer.Option(help="Which encoder of the file.")] = "target",
+    overrides: Overrides = None,
+) -> None:
+    """Turn V-JEPA 2, EchoJEPA or Hugging Face weights into an encoder folder."""
+    from echojepa.config import parse
+    from echojepa.models.import_weights import ImportConfig, import_weights
+
+    options = parse([f"branch={branch}", *(overrides or [])], ImportConfig)
+    report = import_weights(source, folder, options)
+    if report.inflated:
+        out.print("the 2-D patch embedding was spread over the frames of a tubelet")
+    for name in report.not_taken:
+        out.print(f"not taken over: {name}")
+    for name in report.stay_new:
+        out.print(f"left at its initial value: {name}")
+    out.print(f"{report.num_loaded} tensors taken over")
+    out.print(report.folder)
 
 
 @app.command()

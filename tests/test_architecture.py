@@ -57,7 +57,8 @@ def _imports(path: Path) -> Iterator[str]:
             assert node.level == 0, f"{path}:{node.lineno}: a relative import"
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                yield inner if inner in NAMES or node.module == "ray" else str(node.module)
+                whole = inner in NAMES or node.module in ("ray", "pickle")
+                yield inner if whole else str(node.module)
 
 
 def unit(name: str) -> str:
@@ -206,7 +207,10 @@ def test_only_the_error_boundary_prints() -> None:
 
 def test_nothing_is_unpickled() -> None:
     readers = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
-    wrong = [path for path in FILES if readers & {n.split(".")[0] for n in imports(path)}]
+    harmless = {"pickle.UnpicklingError"}  # what PyTorch's restricted reader raises
+    wrong = [
+        path for path in FILES if readers & {n.split(".")[0] for n in imports(path) - harmless}
+    ]
     for place, name, call in calls():
         settings = {k.arg: ast.unparse(k.value) for k in call.keywords}
         unsafe = {

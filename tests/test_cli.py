@@ -14,9 +14,19 @@ from typer.testing import CliRunner, Result
 
 from echojepa.cli import app
 from echojepa.errors import AuditError, ConfigError
-from echojepa.models.weights import load_encoder
+from echojepa.models.weights import load_encoder, read_companions
 
-COMMANDS = ("demo", "phantom", "manifest", "pretrain", "sweep", "evaluate", "export", "audit")
+COMMANDS = (
+    "demo",
+    "phantom",
+    "manifest",
+    "pretrain",
+    "sweep",
+    "evaluate",
+    "export",
+    "import-weights",
+    "audit",
+)
 
 
 def echojepa(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -45,7 +55,6 @@ def test_help_does_not_import_what_is_heavy() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["pretrain", "nowhere.yaml"], "no such config file"),
         (["audit", "nowhere"], "not a run folder"),
         (["demo", "out", "pretrain.loop.num_stepz=3"], "Did you mean 'loop.num_steps'"),
     ],
@@ -82,6 +91,20 @@ def test_audit_and_export_of_a_run(run_dir: Path, tmp_path: Path) -> None:
     assert exported.exit_code == 0, exported.output
     ours, theirs = load_encoder(tmp_path / "encoder"), load_encoder(run_dir / "encoder")
     assert all(a.equal(b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_out_to_other_software_and_back_nothing_changes(run_dir: Path, tmp_path: Path) -> None:
+    heads = ["num_heads=4", "predictor_heads=2"]
+    for layout, place in (("huggingface", "hf"), ("vjepa2", "vjepa2.pt")):
+        exported = inside("export", run_dir, tmp_path / place, "--format", layout)
+        assert exported.exit_code == 0, exported.output
+        back = inside("import-weights", tmp_path / place, tmp_path / f"{place}_back", *heads)
+        assert back.exit_code == 0, back.output
+        assert "tensors taken over" in back.output
+        ours, theirs = load_encoder(run_dir / "encoder"), load_encoder(tmp_path / f"{place}_back")
+        assert ours.config == theirs.config
+        assert all(a.equal(b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+    assert read_companions(tmp_path / "vjepa2.pt_back") is not None
 
 
 def test_an_audit_that_finds_something_fails(run_dir: Path) -> None:

@@ -10,11 +10,15 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from ranks import pretrain_plain
 
-from echojepa.config import Strict, amend, load
+from echojepa.config import Strict, amend, load, to_tree, validate
 from echojepa.data.phantom import PhantomConfig
 from echojepa.models.attention import Grid
+from echojepa.models.encoder import VideoEncoder
+from echojepa.models.predictor import Predictor
 from echojepa.objectives.masks import MaskConfig, MaskSampler
 
 ROOT = Path(__file__).parents[1]
@@ -102,6 +106,58 @@ def test_masks_fit_the_grid_and_batches_the_workers(path: Path) -> None:
     for num_workers in {job.cluster.num_workers, job.cluster.max_workers or 1}:
         shape = cut_batch(job, num_workers)
         assert shape.micro_batch <= job.optimizer.max_micro_batch
+
+
+PUBLISHED_MILLIONS = {"vit_giant": 1012, "vit_large": 304, "vit_base": 86, "vit_small": 22}
+
+
+@shipped("pretrain")
+def test_recipes_build_with_the_published_number_of_parameters(path: Path) -> None:
+    from echojepa.launch.pretrain import PretrainJob
+
+    job = load(path, SITE["pretrain"], PretrainJob)
+    with torch.device("meta"):
+        encoder = VideoEncoder(job.model.encoder)
+        predictor = Predictor(job.model.predictor, job.model.encoder.width)
+    millions = sum(p.numel() for p in encoder.parameters()) / 1e6
+    size = next((m for name, m in PUBLISHED_MILLIONS.items() if path.stem.startswith(name)), None)
+    assert (size is None) == (path.stem == "demo")
+    if size is not None:
+        assert millions == pytest.approx(size, rel=0.001 if size > 1000 else 0.02)
+        assert sum(p.numel() for p in predictor.parameters()) / 1e6 == pytest.approx(22, abs=1)
+
+
+SHRUNKEN = (
+    "model.encoder.width=24",
+    "model.encoder.depth=1",
+    "model.encoder.num_heads=2",
+    "model.predictor.width=16",
+    "model.predictor.depth=1",
+    "model.predictor.num_heads=2",
+    "optimizer.precision=float32",
+    "optimizer.max_micro_batch=2",
+    "loop.global_batch=2",
+    "loop.stop_after_step=1",
+    "loop.probe_every_steps=null",
+    "data.where.split=null",
+)
+
+
+@pytest.mark.integration
+@shipped("pretrain")
+def test_every_recipe_trains_one_step_on_a_shrunken_model(
+    path: Path, phantom_manifest: Path, tmp_path: Path
+) -> None:
+    from echojepa.launch.pretrain import PretrainJob
+    from echojepa.pretrain import PretrainConfig
+
+    site = [f"run_dir={tmp_path / 'run'}", f"data.manifest={phantom_manifest}"]
+    job = load(path, [*site, *SHRUNKEN], PretrainJob)
+    tree = {name: value for name, value in to_tree(job).items() if name != "cluster"}
+    config = validate(tree, PretrainConfig, str(path))
+    assert config.objective == load(path, SITE["pretrain"], PretrainJob).objective
+    (loss,) = pretrain_plain(tree)
+    assert 0 < loss < 10
 
 
 @shipped("evaluate")

@@ -3,13 +3,16 @@
     encoder = load_encoder("runs/demo/encoder")      # VideoEncoder in eval mode, float32
     features = encoder(clip)                          # [B, 3, T, H, W] to [B, N, D]
 
-Evaluation and pretraining meet here and nowhere else.
+Beside it may lie what pretraining can go on from: `predictor.safetensors`, and `online.safetensors`
+where the online encoder differs from the exported one. Evaluation and pretraining meet here and
+nowhere else.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +24,26 @@ from torch import nn
 from echojepa.config import to_tree, validate
 from echojepa.errors import CheckpointError, ConfigError
 from echojepa.models.encoder import EncoderConfig, VideoEncoder
+from echojepa.models.predictor import PredictorConfig
 
 _WEIGHTS = "model.safetensors"
+_PREDICTOR = "predictor.safetensors"
+_ONLINE = "online.safetensors"
 _CONFIG = "config.json"
 _CARD = "README.md"
 _FORMAT = "echojepa-encoder"
 _UMASK = os.umask(0)
 os.umask(_UMASK)
+
+
+@dataclass(frozen=True)
+class Companions:
+    """What pretraining needs beside the exported encoder."""
+
+    config: PredictorConfig
+    predictor: dict[str, torch.Tensor]
+    online: dict[str, torch.Tensor] | None = None
+    """The online encoder, where it is not the exported one."""
 
 
 def is_encoder_folder(path: Path) -> bool:
@@ -41,6 +57,7 @@ def save_encoder(
     weights: dict[str, torch.Tensor],
     input_clip: dict[str, Any],
     card: str,
+    companions: Companions | None = None,
 ) -> Path:
     """Write an encoder folder.
 
@@ -50,9 +67,13 @@ def save_encoder(
         card: text of the model card.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
-    save_tensors(tensors, folder / _WEIGHTS, {"format": "pt"})
+    save_tensors(weights, folder / _WEIGHTS, {"format": "pt"})
     content = {"format": _FORMAT, "encoder": to_tree(config), "clip": input_clip}
+    if companions is not None:
+        content["predictor"] = to_tree(companions.config)
+        save_tensors(companions.predictor, folder / _PREDICTOR, {"format": "pt"})
+        if companions.online is not None:
+            save_tensors(companions.online, folder / _ONLINE, {"format": "pt"})
     (folder / _CONFIG).write_text(json.dumps(content, indent=1))
     (folder / _CARD).write_text(card)
     return folder
@@ -60,7 +81,7 @@ def save_encoder(
 
 def save_tensors(tensors: dict[str, torch.Tensor], file: Path, metadata: dict[str, str]) -> None:
     """`safetensors.save_file` under this process's umask; by itself it makes files private."""
-    save_file(tensors, file, metadata=metadata)
+    save_file({name: t.contiguous() for name, t in tensors.items()}, file, metadata=metadata)
     file.chmod(0o666 & ~_UMASK)
 
 
@@ -96,18 +117,37 @@ def load_encoder(path: str | Path) -> VideoEncoder:
     return encoder.eval().requires_grad_(False)
 
 
+def read_companions(folder: Path) -> Companions | None:
+    """What an encoder folder holds beside the encoder, if it does.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        tree = json.loads((folder / _CONFIG).read_text()).get("predictor")
+    except (OSError, ValueError):
+        tree = None
+    if tree is None:
+        return None
+    online = (folder / _ONLINE).is_file()
+    return Companions(
+        config=validate(tree, PredictorConfig, str(folder / _CONFIG)),
+        predictor=_read(folder, _PREDICTOR),
+        online=_read(folder, _ONLINE) if online else None,
+    )
+
+
 def load_encoder_weights(module: nn.Module, folder: Path) -> None:
     """Fill a `VideoEncoder` from an encoder folder, every tensor or none.
 
     Raises:
         CheckpointError: names the missing, unexpected and mis-shaped tensors.
     """
-    try:
-        found = load_file(folder / _WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{_WEIGHTS} cannot be read ({type(error).__name__})", "Export it again.", str(folder)
-        ) from None
+    fill(module, _read(folder, _WEIGHTS), folder)
+
+
+def fill(module: nn.Module, found: dict[str, torch.Tensor], folder: Path) -> None:
+    """Fill a module, every tensor or none; `folder` is named in the error. Raises as above."""
     wanted = module.state_dict()
     missing = sorted(set(wanted) - set(found))
     unexpected = sorted(set(found) - set(wanted))
@@ -120,3 +160,13 @@ def load_encoder_weights(module: nn.Module, folder: Path) -> None:
             str(folder),
         )
     module.load_state_dict(found)
+
+
+def _read(folder: Path, name: str) -> dict[str, torch.Tensor]:
+    try:
+        found: dict[str, torch.Tensor] = load_file(folder / name)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"{name} cannot be read ({type(error).__name__})", "Export it again.", str(folder)
+        ) from None
+    return found

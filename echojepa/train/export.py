@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import torch
 
 from echojepa.config import validate
+from echojepa.errors import StorageError
 from echojepa.models.encoder import EncoderConfig
-from echojepa.models.weights import save_encoder
+from echojepa.models.export_weights import export_huggingface, export_vjepa2
+from echojepa.models.predictor import PredictorConfig
+from echojepa.models.weights import Companions, is_encoder_folder, save_encoder
 from echojepa.objectives.jepa import TARGET_PREFIX
-from echojepa.train.checkpoint import read_state
+from echojepa.train.checkpoint import read_state, resolve
 from echojepa.train.shards import ShardReader
 
+Layout = Literal["safetensors", "huggingface", "vjepa2"]
 
-def export_encoder(checkpoint: Path, out: Path) -> Path:
-    """Write the target (EMA) encoder of a checkpoint as an encoder folder; returns it.
+
+def export_encoder(checkpoint: Path, out: Path, *, with_online: bool = False) -> Path:
+    """Write the target (EMA) encoder and the predictor of a checkpoint as an encoder folder.
 
     Needs no process group: one process reads the shards of all ranks.
+
+    Args:
+        with_online: the online encoder too, so that nothing of the weights is left behind.
+
+    Returns:
+        `out`.
 
     Raises:
         CheckpointError: the checkpoint cannot be read.
@@ -24,13 +39,45 @@ def export_encoder(checkpoint: Path, out: Path) -> Path:
     state = read_state(checkpoint)
     config = state["config"]
     encoder = validate(config["model"]["encoder"], EncoderConfig, str(checkpoint))
-    prefix = f"weight/{TARGET_PREFIX}"
+    predictor = validate(config["model"]["predictor"], PredictorConfig, str(checkpoint))
     with ShardReader(checkpoint) as reader:
-        weights = {
-            k.removeprefix(prefix): reader.whole(k) for k in reader.shapes if k.startswith(prefix)
-        }
+        target = _part(reader, TARGET_PREFIX)
+        online = _part(reader, "encoder.") if with_online else None
+        companions = Companions(predictor, _part(reader, "predictor."), online)
     clip = {name: config["data"]["clip"][name] for name in ("num_frames", "fps", "size")}
-    return save_encoder(out, encoder, weights, clip, model_card(state))
+    return save_encoder(out, encoder, target, clip, model_card(state), companions)
+
+
+def export(source: Path, out: Path, layout: Layout) -> Path:
+    """Write a run's newest checkpoint, a checkpoint or an encoder folder for others; returns `out`.
+
+    Raises:
+        CheckpointError: there is nothing valid to export, or it lacks what the layout needs.
+        StorageError: `out` cannot be written.
+    """
+    try:
+        with TemporaryDirectory(prefix="echojepa-export-") as scratch:
+            folder = source
+            if not is_encoder_folder(source):
+                folder = out if layout == "safetensors" else Path(scratch)
+                export_encoder(resolve(source), folder, with_online=layout == "vjepa2")
+            elif layout == "safetensors":
+                shutil.copytree(source, out)
+            if layout == "huggingface":
+                export_huggingface(folder, out)
+            elif layout == "vjepa2":
+                export_vjepa2(folder, out)
+    except OSError as error:
+        raise StorageError(
+            f"the export cannot be written: {error.strerror}", "Choose another place.", str(out)
+        ) from None
+    return out
+
+
+def _part(reader: ShardReader, prefix: str) -> dict[str, torch.Tensor]:
+    """All weights of one sub-module."""
+    prefix = f"weight/{prefix}"
+    return {k.removeprefix(prefix): reader.whole(k) for k in reader.shapes if k.startswith(prefix)}
 
 
 def model_card(state: dict[str, Any]) -> str:

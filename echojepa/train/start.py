@@ -17,7 +17,12 @@ import torch
 from torch import nn
 
 from echojepa.errors import CheckpointError
-from echojepa.models.weights import is_encoder_folder, load_encoder_weights
+from echojepa.models.weights import (
+    fill,
+    is_encoder_folder,
+    load_encoder_weights,
+    read_companions,
+)
 from echojepa.objectives.jepa import TARGET_PREFIX
 from echojepa.train.checkpoint import newest_valid, read_state, resolve
 from echojepa.train.engine import Engine
@@ -67,7 +72,8 @@ def choose_start(folder: RunFolder, fork_from: str | None, init_from: str | None
 def initialise_weights(module: nn.Module, start: Start) -> None:
     """Before partitioning: fill the module's weights for an `init` start.
 
-    An exported encoder fills the online encoder and the target alike; a checkpoint fills all three.
+    A checkpoint fills encoder, predictor and target. So does an encoder folder, as far as it goes:
+    without an online encoder of its own the target fills both, without a predictor that stays new.
 
     Raises:
         CheckpointError: another architecture.
@@ -75,8 +81,7 @@ def initialise_weights(module: nn.Module, start: Start) -> None:
     if start.kind != "init" or start.source is None:
         return
     if is_encoder_folder(start.source):
-        load_encoder_weights(module.get_submodule("encoder"), start.source)
-        load_encoder_weights(module.get_submodule(TARGET_PREFIX.rstrip(".")), start.source)
+        _fill_from_folder(module, start.source)
         return
     with ShardReader(start.source) as reader, torch.no_grad():
         for name, parameter in module.named_parameters():
@@ -89,6 +94,17 @@ def initialise_weights(module: nn.Module, start: Start) -> None:
                     str(start.source),
                 )
             parameter.copy_(reader.whole(f"weight/{name}"))
+
+
+def _fill_from_folder(module: nn.Module, folder: Path) -> None:
+    load_encoder_weights(module.get_submodule(TARGET_PREFIX.rstrip(".")), folder)
+    companions = read_companions(folder)
+    if companions is None or companions.online is None:
+        load_encoder_weights(module.get_submodule("encoder"), folder)
+    else:
+        fill(module.get_submodule("encoder"), companions.online, folder)
+    if companions is not None:
+        fill(module.get_submodule("predictor"), companions.predictor, folder)
 
 
 def restore(engine: Engine, start: Start) -> None:

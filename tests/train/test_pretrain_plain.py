@@ -27,7 +27,7 @@ from echojepa.pretrain import pretrain
 from echojepa.train.checkpoint import folder_of
 from echojepa.train.engine import Engine, OptimizerConfig, PlainEngine
 from echojepa.train.run_audit import audit_run
-from echojepa.train.run_folder import RunFolder
+from echojepa.train.run_folder import RunFolder, read_lines
 from echojepa.train.shards import ShardReader
 from echojepa.train.worker import LocalWorker
 
@@ -133,6 +133,20 @@ def test_fork_takes_over_state_and_cursor(tree: Tree) -> None:
     assert state["loop"]["num_applied"] == 4 + 3, "Adam's own count goes on"
 
 
+def test_a_cooldown_changes_resolution_frames_and_rate(tree: Tree) -> None:
+    tree["loop"]["stop_after_step"] = 4
+    pretrain_plain(tree)
+    cooldown = variant(tree, "cooldown")
+    cooldown["fork_from"] = tree["run_dir"]
+    cooldown["data"]["clip"] = {"num_frames": 6, "fps": 12.0, "size": 56}
+    cooldown["loop"] |= {"num_steps": 2, "stop_after_step": None}
+    cooldown["optimizer"]["lr"] = {"peak": 1e-4, "shape": "linear", "final": 0.0}
+    assert len(pretrain_plain(cooldown)) == 2
+    lines = read_lines(Path(cooldown["run_dir"]) / "metrics.jsonl")
+    assert [line["lr"] for line in lines] == pytest.approx([5e-5, 0.0])
+    assert audit_run(RunFolder(cooldown["run_dir"])).num_samples == 2 * 8
+
+
 def test_init_takes_weights_only(tree: Tree) -> None:
     pretrain_plain(tree)
     source = RunFolder(tree["run_dir"])
@@ -148,6 +162,8 @@ def test_init_takes_weights_only(tree: Tree) -> None:
             ShardReader(folder_of(source.checkpoints, 8)) as given,
         ):
             key = "norm.weight"
+            learnt = "weight/predictor.predictor_proj.weight"
+            assert torch.equal(begun.whole(learnt), given.whole(learnt))
             old = given.whole(f"weight/{'target' if name == 'encoder' else 'encoder'}.{key}")
             assert torch.equal(begun.whole(f"weight/encoder.{key}"), old)
             assert torch.equal(

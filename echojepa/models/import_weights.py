@@ -1,0 +1,217 @@
+"""Published weights in: V-JEPA 2 and EchoJEPA `.pt`, Hugging Face folders, image ViTs of timm.
+
+Every tensor of the architecture must be found and every tensor found must have a place, unless the
+user names what may differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from torch import nn
+
+from echojepa.config import Strict, validate
+from echojepa.errors import CheckpointError
+from echojepa.models.encoder import EncoderConfig, VideoEncoder
+from echojepa.models.layouts import Tensors
+from echojepa.models.predictor import Predictor, PredictorConfig
+from echojepa.models.published import read_published
+from echojepa.models.weights import Companions, save_encoder
+
+_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 22, 1664: 26}
+"""Attention heads by width: shapes do not tell them."""
+_PREDICTOR_HEADS = {384: 12}
+_TUBELET = 2
+
+
+class ImportConfig(Strict):
+    """What to take of a file, and what its shapes do not say."""
+
+    branch: Literal["target", "online"] = "target"
+    """Which encoder, where the file holds both."""
+    num_heads: int | None = Field(None, gt=0)
+    """Attention heads; null where the width tells."""
+    predictor_heads: int | None = Field(None, gt=0)
+    may_differ: tuple[str, ...] = ()
+    """Patterns of names that may be missing or left over, such as `head.*`."""
+    num_frames: int = Field(16, gt=0)
+    """Of the clips that evaluations show it."""
+    fps: float = Field(8.0, gt=0)
+    size: int = Field(224, gt=0)
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What became of the tensors of a file."""
+
+    folder: Path
+    num_loaded: int
+    not_taken: list[str]
+    """Tensors of the file that have no place."""
+    stay_new: list[str]
+    """Tensors of the architecture that the file lacks; they keep their initial values."""
+    inflated: bool
+    """A 2-D patch embedding was spread over the frames of a tubelet."""
+
+
+def import_weights(source: Path, out: Path, options: ImportConfig) -> ImportReport:
+    """Turn published weights into an encoder folder.
+
+    Raises:
+        CheckpointError: the file is missing, damaged, holds code, is not of this architecture, or
+            differs in tensors that `may_differ` does not name.
+    """
+    published = read_published(source)
+    chosen = published.online if options.branch == "online" else published.target
+    if chosen is None:  # files of a single branch hold what there is
+        chosen = published.online or published.target
+    if not chosen:
+        raise CheckpointError("the file holds no encoder", "Name a V-JEPA 2 file.", str(source))
+    chosen, inflated = _inflated(chosen)
+    heads = options.num_heads or published.heads[0]
+    config = _encoder_config(chosen, heads, source)
+    fit = _Fit(options.may_differ, source)
+    encoder = fit.into(VideoEncoder(config), chosen, "")
+    companions = None
+    if published.predictor:
+        heads = options.predictor_heads or published.heads[1]
+        small = _predictor_config(published.predictor, heads, source)
+        predictor = fit.into(Predictor(small, config.width), published.predictor, "predictor: ")
+        online = published.online if chosen is published.target else None
+        if online is not None:
+            online = fit.into(VideoEncoder(config), online, "online: ")
+        companions = Companions(small, predictor, online)
+    fit.raise_if_incomplete()
+    clip = {"num_frames": options.num_frames, "fps": options.fps, "size": options.size}
+    card = _card(source, options, fit, inflated)
+    save_encoder(out, config, encoder, clip, card, companions)
+    return ImportReport(out, fit.num_loaded, fit.unexpected, fit.missing, inflated)
+
+
+class _Fit:
+    """Fits tensors into modules and keeps the account of what does not fit."""
+
+    def __init__(self, may_differ: Sequence[str], source: Path) -> None:
+        self._may_differ = may_differ
+        self._source = source
+        self.num_loaded = 0
+        self.missing: list[str] = []
+        self.unexpected: list[str] = []
+        self.mis_shaped: list[str] = []
+
+    def into(self, module: nn.Module, found: Tensors, label: str) -> Tensors:
+        """The module's state dict, filled with what fits."""
+        wanted = module.state_dict()
+        self.missing += [label + name for name in sorted(set(wanted) - set(found))]
+        self.unexpected += [label + name for name in sorted(set(found) - set(wanted))]
+        for name in set(wanted) & set(found):
+            if wanted[name].shape == found[name].shape:
+                wanted[name] = found[name].float()
+                self.num_loaded += 1
+            else:
+                shapes = f"{tuple(found[name].shape)}, not {tuple(wanted[name].shape)}"
+                self.mis_shaped.append(f"{label}{name}: {shapes}")
+        return wanted
+
+    def raise_if_incomplete(self) -> None:
+        """Raise `CheckpointError` for everything that the user has not named."""
+        problems = {
+            "missing": [n for n in self.missing if not self._named(n)],
+            "unexpected": [n for n in self.unexpected if not self._named(n)],
+            "of another shape": sorted(self.mis_shaped),
+        }
+        if any(problems.values()):
+            listed = "; ".join(f"{kind}: {', '.join(n)}" for kind, n in problems.items() if n)
+            raise CheckpointError(
+                f"only {self.num_loaded} tensors fit; {listed}",
+                "Name what may be missing or left over with may_differ=[PATTERN,...].",
+                str(self._source),
+            )
+
+    def _named(self, name: str) -> bool:
+        return any(fnmatch(name.rpartition(": ")[2], pattern) for pattern in self._may_differ)
+
+
+def _inflated(encoder: Tensors) -> tuple[Tensors, bool]:
+    """An image ViT's patch projection [D, 3, p, p], spread evenly over the frames of a tubelet."""
+    key = "patch_embed.proj.weight"
+    if key not in encoder or encoder[key].ndim != 4:
+        return encoder, False
+    spread = encoder[key][:, :, None].repeat(1, 1, _TUBELET, 1, 1) / _TUBELET
+    return {**encoder, key: spread}, True
+
+
+def _encoder_config(tensors: Tensors, num_heads: int | None, source: Path) -> EncoderConfig:
+    try:
+        width, _, tubelet, patch, _ = tensors["patch_embed.proj.weight"].shape
+        hidden = tensors["blocks.0.mlp.fc1.weight"].shape[0]
+    except (KeyError, ValueError):
+        raise CheckpointError(
+            "the tensors are not those of a video ViT", "Use V-JEPA 2 weights.", str(source)
+        ) from None
+    tree = {
+        "width": width,
+        "depth": _depth(tensors, "blocks"),
+        "num_heads": _heads(num_heads, _HEADS, width, "num_heads", source),
+        "mlp_ratio": hidden / width,
+        "patch_size": patch,
+        "tubelet_size": tubelet,
+    }
+    return validate(tree, EncoderConfig, str(source))
+
+
+def _predictor_config(tensors: Tensors, num_heads: int | None, source: Path) -> PredictorConfig:
+    try:
+        width = tensors["predictor_embed.weight"].shape[0]
+        hidden = tensors["predictor_blocks.0.mlp.fc1.weight"].shape[0]
+    except KeyError as error:
+        raise CheckpointError(
+            f"the predictor lacks {error}", "Use V-JEPA 2 weights.", str(source)
+        ) from None
+    tree = {
+        "width": width,
+        "depth": _depth(tensors, "predictor_blocks"),
+        "num_heads": _heads(num_heads, _PREDICTOR_HEADS, width, "predictor_heads", source),
+        "mlp_ratio": hidden / width,
+        "num_mask_tokens": sum(name.startswith("mask_tokens.") for name in tensors) or 1,
+    }
+    return validate(tree, PredictorConfig, str(source))
+
+
+def _depth(tensors: Tensors, blocks: str) -> int:
+    numbers = [n.split(".")[1] for n in tensors if n.startswith(f"{blocks}.")]
+    return 1 + max((int(n) for n in numbers if n.isdigit()), default=0)
+
+
+def _heads(given: int | None, known: dict[int, int], width: int, option: str, source: Path) -> int:
+    if given is None and width not in known:
+        raise CheckpointError(
+            f"the number of attention heads of width {width} is not known",
+            f"Set {option}=N.",
+            str(source),
+        )
+    return given or known[width]
+
+
+def _card(source: Path, options: ImportConfig, fit: _Fit, inflated: bool) -> str:
+    notes = [f"{fit.num_loaded} tensors taken over from `{source.name}`, branch {options.branch}."]
+    if inflated:
+        notes.append(f"The 2-D patch embedding was spread over {_TUBELET} frames, divided by it.")
+    if fit.unexpected:
+        notes.append(f"Not taken over: {', '.join(fit.unexpected)}.")
+    if fit.missing:
+        notes.append(f"Left at their initial values: {', '.join(fit.missing)}.")
+    listed = "\n".join(f"- {note}" for note in notes)
+    return f"""# Imported video encoder
+
+Imported, not trained here: its origin, data and licence are those of the published weights.
+
+**Research use only. This is not a medical device.**
+
+{listed}
+"""
