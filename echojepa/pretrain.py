@@ -23,7 +23,7 @@ from echojepa.objectives.jepa import Jepa, JepaConfig, ModelConfig
 from echojepa.objectives.masks import MaskSampler
 from echojepa.probes.online import OnlineProbe, OnlineProbeConfig
 from echojepa.train import checkpoint, collectives
-from echojepa.train.engine import Engine, OptimizerConfig
+from echojepa.train.engine import Engine, OptimizerConfig, at_batch
 from echojepa.train.export import export_encoder
 from echojepa.train.feed import Feed
 from echojepa.train.loop import Loop
@@ -79,6 +79,7 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
     clips = open_clips(config.data.manifest, config.data.where)
     masks = MaskSampler(config.objective.masks, config.grid(), config.seed)
     folder.check_manifest(clips.fingerprint)
+    optimizer = at_batch(config.optimizer, config.loop.global_batch)
     start, attempt = _begin(config, folder, worker)
     shape = cut_batch(config, worker.world_size, start.state.origin)
     engine = worker.engine(_initial_model(config, start), config.optimizer, shape)
@@ -107,7 +108,7 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
             engine=engine,
             masks=masks,
             config=config.loop,
-            optimizer=config.optimizer,
+            optimizer=optimizer,
             max_bad_fraction=config.data.max_bad_fraction,
             state=start.state,
             record=record,
@@ -128,6 +129,15 @@ def _begin(config: PretrainConfig, folder: RunFolder, worker: Worker) -> tuple[S
         number = folder.begin_attempt(
             start.state.step, start.state.origin, worker.world_size, start.describe()
         )
+        if config.optimizer.lr_reference_batch is not None:
+            rate = at_batch(config.optimizer, config.loop.global_batch).lr
+            folder.event(
+                "learning_rate_scaled",
+                start.state.step,
+                stated=config.optimizer.lr.peak,
+                reference_batch=config.optimizer.lr_reference_batch,
+                peak=rate.peak,
+            )
         decided = start, number
     decided = collectives.broadcast(decided)
     assert decided is not None

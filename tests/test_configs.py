@@ -20,6 +20,7 @@ from echojepa.models.attention import Grid
 from echojepa.models.encoder import VideoEncoder
 from echojepa.models.predictor import Predictor
 from echojepa.objectives.masks import MaskConfig, MaskSampler
+from echojepa.train.engine import at_batch
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").rglob("*.y*ml"))
@@ -125,6 +126,24 @@ def test_recipes_build_with_the_published_number_of_parameters(path: Path) -> No
     if size is not None:
         assert millions == pytest.approx(size, rel=0.001 if size > 1000 else 0.02)
         assert sum(p.numel() for p in predictor.parameters()) / 1e6 == pytest.approx(22, abs=1)
+
+
+RATES = {
+    "vit_giant": (2.083e-5, 1.09375e-4, None),
+    "vit_giant_cooldown": (None, 5.468e-5, 1.0416e-7),
+    "vit_large": (3.33e-5, 1.75e-4, None),
+    "vit_large_cooldown": (None, 1.75e-4, 1e-6),
+}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_recipes_train_at_the_published_rates(name: str) -> None:
+    from echojepa.launch.pretrain import PretrainJob
+
+    job = load(ROOT / f"configs/pretrain/{name}.yaml", SITE["pretrain"], PretrainJob)
+    lr = at_batch(job.optimizer, job.loop.global_batch).lr
+    for found, published in zip((lr.start, lr.peak, lr.final), RATES[name], strict=True):
+        assert found == (None if published is None else pytest.approx(published, rel=2e-3))
 
 
 SHRUNKEN = (

@@ -18,6 +18,7 @@ from echojepa.train.run_folder import RunFolder, read_lines
 
 _POLL_SECONDS = 0.5
 _SPEAKING_EVENTS = {
+    "learning_rate_scaled": "learning rate {stated:g} at batch {reference_batch} becomes {peak:g}",
     "attempt_failed": "the worker of rank {rank} ended with {error}",
     "damaged_checkpoint": "a damaged checkpoint was passed over: {reason}",
     "non_finite_step": "step {step} dropped: a gradient was not finite",

@@ -27,6 +27,9 @@ class OptimizerConfig(Strict):
 
     lr: Schedule
     """Learning rate."""
+    lr_reference_batch: int | None = Field(None, gt=0)
+    """State `lr` for this global batch, and a run trains with it times its own batch over this;
+    null takes `lr` as it stands. V-JEPA 2 states 5.25e-4 for 3072."""
     weight_decay: Schedule = Schedule(peak=0.04)
     """Decoupled weight decay; biases, norms and other one-dimensional parameters have none."""
     momentum: Schedule = Schedule(peak=0.99925)
@@ -40,6 +43,17 @@ class OptimizerConfig(Strict):
     """Of weights and activations in the forward pass; master weights are float32 always."""
     max_micro_batch: int = changeable(gt=0)
     """Most clips per worker and forward pass; more are accumulated."""
+
+
+def at_batch(config: OptimizerConfig, global_batch: int) -> OptimizerConfig:
+    """The settings a run with this global batch trains with: the linear scaling rule, applied once.
+
+    (Goyal et al. 2017; the published EchoJEPA rates are 5.25e-4 x batch / 3072.)
+    """
+    if config.lr_reference_batch is None:
+        return config
+    factor = global_batch / config.lr_reference_batch
+    return config.model_copy(update={"lr": config.lr.times(factor), "lr_reference_batch": None})
 
 
 class Shard(NamedTuple):

@@ -17,6 +17,7 @@ from echojepa.models.predictor import PredictorConfig
 from echojepa.models.weights import Companions, is_encoder_folder, save_encoder
 from echojepa.objectives.jepa import TARGET_PREFIX
 from echojepa.train.checkpoint import read_state, resolve
+from echojepa.train.engine import OptimizerConfig, at_batch
 from echojepa.train.shards import ShardReader
 
 Layout = Literal["safetensors", "huggingface", "vjepa2"]
@@ -84,7 +85,9 @@ def model_card(state: dict[str, Any]) -> str:
     """Markdown: origin, recipe, use and limits. Holds no path and no identifier."""
     config, loop = state["config"], state["loop"]
     encoder, clip = config["model"]["encoder"], config["data"]["clip"]
-    optimizer = config["optimizer"]
+    optimizer = at_batch(
+        validate(config["optimizer"], OptimizerConfig, "checkpoint"), config["loop"]["global_batch"]
+    )
     masks = "; ".join(
         f"{g['num_blocks']} blocks of {g['spatial_scale']}"
         for g in config["objective"]["masks"]["generators"]
@@ -108,9 +111,9 @@ masks: {masks} |
 | Steps | {loop["step"]} of {config["loop"]["num_steps"]}, {loop["num_applied"]} applied; \
 {config["loop"]["global_batch"]} clips each |
 | Samples | {loop["num_seen"]}, of which {loop["num_unread"]} could not be read |
-| Learning rate | peak {optimizer["lr"]["peak"]:g}, {optimizer["lr"]["shape"]} |
-| EMA momentum | {optimizer["momentum"]["peak"]:g} |
-| Precision | {optimizer["precision"]} |
+| Learning rate | peak {optimizer.lr.peak:g}, {optimizer.lr.shape} |
+| EMA momentum | {optimizer.momentum.peak:g} |
+| Precision | {optimizer.precision} |
 | Seed | {config["seed"]} |
 | Data | manifest SHA-256 `{state["manifest_fingerprint"]}` |
 | Config hash | `{state["config_hash"]}` |

@@ -38,6 +38,13 @@ class Schedule(Strict):
             raise ValueError(f"{self.warmup_steps} warm-up steps do not fit into {self.steps}")
         return self
 
+    def times(self, factor: float) -> Schedule:
+        """The same course, every value multiplied."""
+        names = ("peak", "start", "final")
+        values = {name: getattr(self, name) for name in names}
+        scaled = {name: value * factor for name, value in values.items() if value is not None}
+        return self.model_copy(update=scaled)
+
     def value(self, step: int, run_steps: int) -> float:
         """The value that optimiser step `step` (from 0) trains with."""
         counted = step + 1

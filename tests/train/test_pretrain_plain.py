@@ -118,6 +118,19 @@ def test_a_damaged_checkpoint_is_passed_over_and_reported(tree: Tree) -> None:
     assert audit_run(run).num_redone_steps == 2
 
 
+def test_the_learning_rate_follows_the_batch_and_says_so(tree: Tree) -> None:
+    tree["optimizer"]["lr"] = {"peak": 1e-2, "shape": "linear", "final": 2e-3}
+    tree["optimizer"]["lr_reference_batch"] = 32
+    pretrain_plain(tree)
+    run = RunFolder(tree["run_dir"])
+    rates = [line["lr"] for line in read_lines(run.path / "metrics.jsonl")]
+    assert rates[-1] == pytest.approx(2e-3 * 8 / 32)
+    assert rates[0] == pytest.approx((1e-2 - 8e-3 / 8) * 8 / 32)
+    (event,) = run.events("learning_rate_scaled")
+    assert (event["stated"], event["reference_batch"], event["peak"]) == (1e-2, 32, 2.5e-3)
+    assert "peak 0.0025, linear" in (run.encoder / "README.md").read_text()
+
+
 def test_fork_takes_over_state_and_cursor(tree: Tree) -> None:
     tree["loop"]["stop_after_step"] = 4
     pretrain_plain(tree)
