@@ -79,7 +79,6 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
     clips = open_clips(config.data.manifest, config.data.where)
     masks = MaskSampler(config.objective.masks, config.grid(), config.seed)
     folder.check_manifest(clips.fingerprint)
-    optimizer = at_batch(config.optimizer, config.loop.global_batch)
     start, attempt = _begin(config, folder, worker)
     shape = cut_batch(config, worker.world_size, start.state.origin)
     engine = worker.engine(_initial_model(config, start), config.optimizer, shape)
@@ -108,12 +107,13 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
             engine=engine,
             masks=masks,
             config=config.loop,
-            optimizer=optimizer,
+            optimizer=at_batch(config.optimizer, config.loop.global_batch),
             max_bad_fraction=config.data.max_bad_fraction,
             state=start.state,
             record=record,
             watcher=watcher,
             save=lambda state: _save(config, folder, engine, state, attempt),
+            worker=worker,
         )
         metrics = loop.run(feed)
     if worker.rank == 0 and start.state.step == config.loop.num_steps:

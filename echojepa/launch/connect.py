@@ -41,6 +41,8 @@ class ClusterConfig(Strict):
     groups that are scaled up from zero."""
     resize_interval_seconds: float = Field(60.0, ge=0)
     """How often an elastic group considers another size."""
+    resize_save_seconds: float = Field(120.0, ge=0)
+    """How long a resize waits for the checkpoint that it asks for first."""
     wait_seconds: float = Field(45.0, ge=0)
     """How long to wait for a cluster that is too small; autoscalers need minutes."""
     max_failures: int = Field(8, ge=-1)

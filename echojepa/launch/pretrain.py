@@ -35,6 +35,7 @@ from echojepa.launch.connect import (
     worker_resources,
 )
 from echojepa.launch.progress import Progress
+from echojepa.launch.resize import SaveBeforeResize, SaveRequest
 from echojepa.objectives.masks import MaskSampler
 from echojepa.pretrain import PretrainConfig, cut_batch, pretrain
 from echojepa.train.device import collective_backend, prepare_process
@@ -42,6 +43,7 @@ from echojepa.train.engine import Engine, OptimizerConfig
 from echojepa.train.run_folder import RunFolder
 from echojepa.train.zero_engine import ZeroEngine
 
+_HOLD_SECONDS = 20.0
 _FINAL = (UserError, BrokenInvariantError)
 """What a restart of the workers can't mend."""
 
@@ -55,10 +57,11 @@ class PretrainJob(PretrainConfig):
 class RayWorker:
     """A Ray Train worker; see `train.worker.Worker`."""
 
-    def __init__(self, run_dir: str) -> None:
+    def __init__(self, run_dir: str, request: SaveRequest) -> None:
         context = ray.train.get_context()
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
+        self._request = request
         self._run_id = f"{Path(run_dir).name}-{uuid.uuid4().hex}"
 
     def engine(self, module: nn.Module, config: OptimizerConfig, shape: StreamShape) -> Engine:
@@ -79,6 +82,16 @@ class RayWorker:
     def report(self, metrics: dict[str, float]) -> None:
         """See `Worker`."""
         ray.train.report(metrics)
+
+    def save_requested(self) -> bool:
+        """See `Worker`."""
+        return self.rank == 0 and self._request.is_open()
+
+    def save_done(self) -> None:
+        """See `Worker`."""
+        if self.rank == 0:
+            self._request.close()
+        time.sleep(_HOLD_SECONDS)  # Ray Train stops the group now; what it did more would be lost
 
 
 def run(
@@ -119,6 +132,8 @@ def with_absolute_paths(job: PretrainJob) -> PretrainJob:
 def _trainer(job: PretrainJob, folder: RunFolder, callbacks: Sequence[UserCallback]) -> Any:
     cluster = job.cluster
     launch = f"launch_{time.time_ns()}"
+    own = folder.path / "ray" / launch
+    request = own / "save_requested"
     resources = worker_resources(cluster)
     workers: Any = cluster.num_workers
     if cluster.max_workers is not None:
@@ -127,7 +142,8 @@ def _trainer(job: PretrainJob, folder: RunFolder, callbacks: Sequence[UserCallba
         _run_worker,
         train_loop_config={
             "config": to_tree(job),
-            "stopped": str(folder.path / "ray" / launch / "stopped.json"),
+            "stopped": str(own / "stopped.json"),
+            "save_request": str(request),
         },
         torch_config=ray.train.torch.TorchConfig(
             backend="cpu:gloo,cuda:nccl" if resources.get("GPU") else collective_backend()
@@ -142,7 +158,10 @@ def _trainer(job: PretrainJob, folder: RunFolder, callbacks: Sequence[UserCallba
             name=launch,
             storage_path=str(folder.path / "ray"),
             failure_config=FailureConfig(max_failures=cluster.max_failures),
-            callbacks=list(callbacks),
+            callbacks=[
+                SaveBeforeResize(SaveRequest(request), cluster.resize_save_seconds),
+                *callbacks,
+            ],
         ),
     )
 
@@ -159,9 +178,12 @@ def _run_worker(settings: dict[str, Any]) -> dict[str, Any]:
         return {"error": json.loads(stopped.read_text())}
     local_workers = ray.train.get_context().get_local_world_size()
     prepare_process(num_threads=max(1, (os.cpu_count() or 1) // (2 * local_workers)))
-    worker = RayWorker(config.run_dir)
+    request = SaveRequest(Path(settings["save_request"]))
+    worker = RayWorker(config.run_dir, request)
     with _LastWords(config.run_dir, stopped, worker.rank):
-        return {"metrics": pretrain(config, worker)}
+        metrics = pretrain(config, worker)
+    request.close()
+    return {"metrics": metrics}
 
 
 class _LastWords:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from echojepa.train.feed import MicroBatch, StepBatch
 from echojepa.train.record import SampleRecord
 from echojepa.train.run_config import LoopConfig, LoopState
 from echojepa.train.watcher import StepReport, Watcher
+from echojepa.train.worker import Worker
 
 _BAD_FRACTION_WINDOW = 1000
 """The share of unreadable clips is judged over at least this many, or one would end a run."""
@@ -47,6 +48,9 @@ class Loop:
     watcher: Watcher
     save: Callable[[LoopState], None]
     """Writes a checkpoint; called on every rank."""
+    worker: Worker
+    """May ask for a checkpoint between two of the regular ones."""
+    _requested: bool = field(default=False, init=False)
 
     def run(self, feed: Iterable[StepBatch]) -> dict[str, float]:
         """Train until the feed ends; returns the last metrics.
@@ -62,9 +66,11 @@ class Loop:
             self.state.step = batch.step + 1
             self.state.num_applied += report.result.applied
             metrics = self.watcher.after_step(report) or metrics
-            if self.state.step % self.config.checkpoint_every_steps == 0:
+            if self._requested or self.state.step % self.config.checkpoint_every_steps == 0:
                 self.save(self.state)
                 saved = self.state.step
+            if self._requested:
+                self.worker.save_done()
         if saved != self.state.step:
             self.save(self.state)
         return metrics
@@ -109,7 +115,10 @@ class Loop:
         return (losses * weights).sum(dim=1) / max(weight, 1.0), features
 
     def _count(self, batch: StepBatch) -> float:
-        """Weight of the global batch; also counts samples and reports unreadable ones."""
+        """Weight of the global batch; also counts samples and reports unreadable ones.
+
+        The wish for a checkpoint travels along: every rank must learn of it at the same step.
+        """
         real = sum(int((m.samples != PADDING).sum()) for m in batch.micro_batches)
         problems = [
             (clip_id, problem)
@@ -117,7 +126,9 @@ class Loop:
             for clip_id, problem in zip(m.clip_ids, m.problems, strict=True)
             if problem
         ]
-        weight, seen, unread = collectives.total([batch.total_weight, real, len(problems)])
+        counts = [batch.total_weight, real, len(problems), self.worker.save_requested()]
+        weight, seen, unread, requests = collectives.total(counts)
+        self._requested = requests > 0
         self.state.num_seen += int(seen)
         self.state.num_unread += int(unread)
         if unread:

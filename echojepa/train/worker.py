@@ -32,6 +32,12 @@ class Worker(Protocol):
     def report(self, metrics: dict[str, float]) -> None:
         """Hand metrics to whoever launched the run; every rank calls this at the same step."""
 
+    def save_requested(self) -> bool:
+        """Whether whoever launched the run wants a checkpoint after this step; rank 0 decides."""
+
+    def save_done(self) -> None:
+        """Every rank calls this after a requested checkpoint; it may wait to be stopped here."""
+
 
 class LocalWorker:
     """The only process of a run; decodes in its own thread."""
@@ -55,3 +61,10 @@ class LocalWorker:
 
     def report(self, metrics: dict[str, float]) -> None:
         """See `Worker`; nobody listens."""
+
+    def save_requested(self) -> bool:
+        """See `Worker`; nobody asks."""
+        return False
+
+    def save_done(self) -> None:
+        """See `Worker`."""

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 
 
 def test_a_second_node_joins(tiny_tree: dict[str, Any], tmp_path: Path) -> None:
-    tiny_tree["loop"] |= {"num_steps": 60, "log_every_steps": 1, "checkpoint_every_steps": 5}
+    tiny_tree["loop"] |= {"num_steps": 60, "log_every_steps": 1, "checkpoint_every_steps": 60}
     tiny_tree["data"]["segment_steps"] = 20
     plain = copy.deepcopy(tiny_tree)
     plain["run_dir"] = str(tmp_path / "plain")
@@ -44,5 +44,7 @@ def test_a_second_node_joins(tiny_tree: dict[str, Any], tmp_path: Path) -> None:
     report = audit_run(folder)
     assert not report.findings
     assert report.num_samples == 60 * 8
+    assert folder.attempts()[1]["start_step"] % 60, "it saved because it was asked to"
+    assert report.num_redone_steps == 0
     difference = np.abs(np.array(losses(tiny_tree)) - np.array(pretrain_plain(plain)))
     assert difference.max() < 1e-4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -129,6 +129,25 @@ def test_the_learning_rate_follows_the_batch_and_says_so(tree: Tree) -> None:
     (event,) = run.events("learning_rate_scaled")
     assert (event["stated"], event["reference_batch"], event["peak"]) == (1e-2, 32, 2.5e-3)
     assert "peak 0.0025, linear" in (run.encoder / "README.md").read_text()
+
+
+def test_a_checkpoint_on_request_is_written_at_once(tree: Tree) -> None:
+    class Asked(LocalWorker):
+        asked = 0
+        done: ClassVar[list[list[str]]] = []
+
+        def save_requested(self) -> bool:
+            self.asked += 1
+            return self.asked == 3
+
+        def save_done(self) -> None:
+            folder = RunFolder(tree["run_dir"]).checkpoints
+            self.done.append(sorted(path.name for path in folder.iterdir()))
+
+    worker = Asked()
+    pretrain(prepare(tree), worker)
+    assert worker.done == [["step_00000003"]]
+    assert worker.asked == 8, "asked at every step"
 
 
 def test_fork_takes_over_state_and_cursor(tree: Tree) -> None:

@@ -1,0 +1,61 @@
+"""No work is lost to a resize: the workers save before Ray Train stops them.
+
+Ray Train ends the running group at once when it wants another size. The controller (where callbacks
+run) therefore leaves a request beside the run and waits; rank 0 sees it, all ranks save after the
+step they are at, rank 0 takes the request away, and the ranks stand still until they are stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from ray.train.v2._internal.execution.callback import ControllerCallback
+from ray.train.v2._internal.execution.controller.state import (
+    ResizingState,
+    TrainControllerState,
+)
+
+_POLL_SECONDS = 0.1
+
+
+class SaveRequest:
+    """A file that asks for a checkpoint; it is gone when the checkpoint is there."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def is_open(self) -> bool:
+        """Whether somebody waits for a checkpoint."""
+        return self._file.exists()
+
+    def ask_and_wait(self, seconds: float) -> bool:
+        """Ask, and wait until it is done; returns whether it was, and asks no longer."""
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        self._file.touch()
+        deadline = time.monotonic() + seconds
+        while self._file.exists() and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        saved = not self._file.exists()
+        self._file.unlink(missing_ok=True)
+        return saved
+
+    def close(self) -> None:
+        """Say that there is nothing to wait for any more."""
+        self._file.unlink(missing_ok=True)
+
+
+class SaveBeforeResize(ControllerCallback):
+    """Asks for a checkpoint whenever a running group is about to be resized."""
+
+    def __init__(self, request: SaveRequest, wait_seconds: float) -> None:
+        self._request = request
+        self._wait_seconds = wait_seconds
+
+    def after_controller_state_update(
+        self, previous_state: TrainControllerState, current_state: TrainControllerState
+    ) -> None:
+        """A group that can't save in time is resized all the same; it redoes what it must."""
+        del previous_state
+        if isinstance(current_state, ResizingState):
+            self._request.ask_and_wait(self._wait_seconds)
