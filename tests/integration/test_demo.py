@@ -67,7 +67,12 @@ def test_it_leaves_videos_a_run_an_encoder_and_results(demo: Path) -> None:
 def browser() -> Iterator[webdriver.Chrome]:
     """Chromium without a window, cut off from the network."""
     options = webdriver.ChromeOptions()
-    for argument in ("--headless=new", "--no-sandbox", "--host-resolver-rules=MAP * ~NOTFOUND"):
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+    ):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options)
