@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from echojepa.cli_manifest import manifest_app
+from echojepa.cli_manifest import manifest_app, out
 from echojepa.errors import exit_codes
 
 app = typer.Typer(
@@ -34,7 +34,6 @@ Overrides = Annotated[
 ]
 ExportFormat = Literal["safetensors", "huggingface", "vjepa2"]
 Branch = Literal["target", "online"]
-out = Console(soft_wrap=True, markup=False, highlight=False)
 
 
 @app.command()

@@ -50,8 +50,8 @@ def run(out: Path, overrides: list[str] | None = None) -> DemoResult:
     began = time.monotonic()
     console = Console(stderr=True)
     out = out.resolve()
-    run_dir = out / "run"
     phantom, job, judge = _configs(out, overrides or [])
+    run_dir = Path(job.run_dir)
 
     console.rule("1  phantom hearts, filmed")
     with Progress(console=console) as bar:

@@ -34,10 +34,10 @@ class SaveRequest:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         self._file.touch()
         deadline = time.monotonic() + seconds
-        while self._file.exists() and time.monotonic() < deadline:
+        while self.is_open() and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
-        saved = not self._file.exists()
-        self._file.unlink(missing_ok=True)
+        saved = not self.is_open()
+        self.close()
         return saved
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from torch import nn
 from echojepa.config import Strict, validate
 from echojepa.errors import CheckpointError
 from echojepa.models.encoder import EncoderConfig, VideoEncoder
-from echojepa.models.layouts import Tensors
+from echojepa.models.layouts import Tensors, num_mask_tokens
 from echojepa.models.predictor import Predictor, PredictorConfig
 from echojepa.models.published import read_published
 from echojepa.models.weights import Companions, save_encoder
@@ -178,7 +178,7 @@ def _predictor_config(tensors: Tensors, num_heads: int | None, source: Path) -> 
         "depth": _depth(tensors, "predictor_blocks"),
         "num_heads": _heads(num_heads, _PREDICTOR_HEADS, width, "predictor_heads", source),
         "mlp_ratio": hidden / width,
-        "num_mask_tokens": sum(name.startswith("mask_tokens.") for name in tensors) or 1,
+        "num_mask_tokens": num_mask_tokens(tensors) or 1,
     }
     return validate(tree, PredictorConfig, str(source))
 

@@ -22,13 +22,13 @@ VJEPA_PREFIX = "module.backbone."
 _WRAPPERS = ("module.", "backbone.", "encoder.")
 _QKV = ("query", "key", "value")
 _ENCODER = (
-    (r"patch_embed\.proj\.", "encoder.embeddings.patch_embeddings.proj."),
-    (r"norm\.", "encoder.layernorm."),
+    ("patch_embed.proj.", "encoder.embeddings.patch_embeddings.proj."),
+    ("norm.", "encoder.layernorm."),
 )
 _PREDICTOR = (
-    (r"predictor_embed\.", "predictor.embeddings.predictor_embeddings."),
-    (r"predictor_norm\.", "predictor.layernorm."),
-    (r"predictor_proj\.", "predictor.proj."),
+    ("predictor_embed.", "predictor.embeddings.predictor_embeddings."),
+    ("predictor_norm.", "predictor.layernorm."),
+    ("predictor_proj.", "predictor.proj."),
 )
 _BLOCK = re.compile(r"(?:predictor_)?blocks\.(\d+)\.(.+)")
 _LAYER = re.compile(r"(encoder|predictor)\.layer\.(\d+)\.(.+)")
@@ -53,7 +53,7 @@ def to_huggingface(encoder: Tensors, predictor: Tensors) -> Tensors:
                 found |= _layer(f"{part}.layer.{block[1]}.", block[2], tensor)
             elif not name.startswith("mask_tokens."):
                 found[_renamed(name, names)] = tensor
-    tokens = [predictor[f"mask_tokens.{i}"] for i in range(_num_mask_tokens(predictor))]
+    tokens = [predictor[f"mask_tokens.{i}"] for i in range(num_mask_tokens(predictor))]
     if tokens:
         found[_MASK_TOKENS] = torch.stack(tokens)
     return found
@@ -63,8 +63,7 @@ def from_huggingface(tensors: Tensors) -> tuple[Tensors, Tensors]:
     """The inverse of `to_huggingface`: encoder and predictor; other names are kept as they are."""
     parts: dict[str, Tensors] = {"encoder": {}, "predictor": {}}
     split: dict[str, dict[str, torch.Tensor]] = {}
-    reverse = [(re.escape(theirs), ours.replace("\\", "")) for ours, theirs in _ENCODER]
-    reverse += [(re.escape(theirs), ours.replace("\\", "")) for ours, theirs in _PREDICTOR]
+    reverse = [(theirs, ours) for ours, theirs in _ENCODER + _PREDICTOR]
     for name, tensor in tensors.items():
         part = "predictor" if name.startswith("predictor.") else "encoder"
         layer = _LAYER.fullmatch(name)
@@ -111,12 +110,12 @@ def _layer(prefix: str, rest: str, tensor: torch.Tensor) -> Tensors:
 
 
 def _renamed(name: str, rules: Iterable[tuple[str, str]]) -> str:
-    for pattern, replacement in rules:
-        renamed, count = re.subn(f"^{pattern}", replacement, name)
-        if count:
-            return renamed
+    for prefix, replacement in rules:
+        if name.startswith(prefix):
+            return replacement + name.removeprefix(prefix)
     return name
 
 
-def _num_mask_tokens(predictor: Tensors) -> int:
+def num_mask_tokens(predictor: Tensors) -> int:
+    """Mask tokens among a predictor's tensors, in our names."""
     return sum(name.startswith("mask_tokens.") for name in predictor)

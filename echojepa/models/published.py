@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -30,20 +31,15 @@ _DAMAGE = (
 """What reading a damaged file may raise: the restricted unpickler checks little by itself."""
 
 
+@dataclass(frozen=True)
 class Published:
     """The branches of a file, in our names; what it lacks is None."""
 
-    def __init__(self, content: dict[str, Any], heads: tuple[int | None, int | None]) -> None:
-        nested = {k: v for k, v in content.items() if isinstance(v, dict)}
-        target = next((nested[key] for key in _TARGETS if key in nested), None)
-        if target is None and "encoder" not in nested:
-            flat = {k: v for k, v in content.items() if isinstance(v, torch.Tensor)}
-            nested = {"encoder": flat}
-        self.target = None if target is None else without_wrappers(target)
-        self.online = without_wrappers(nested["encoder"]) if "encoder" in nested else None
-        predictor = nested.get("predictor")
-        self.predictor = None if predictor is None else without_wrappers(predictor)
-        self.heads = heads
+    online: Tensors | None
+    target: Tensors | None
+    predictor: Tensors | None
+    heads: tuple[int | None, int | None] = (None, None)
+    """Attention heads of encoder and predictor, where the file says."""
 
 
 def read_published(source: Path) -> Published:
@@ -56,19 +52,18 @@ def read_published(source: Path) -> Published:
     """
     if source.is_dir():
         return _read_huggingface(source)
+    if not source.exists():
+        raise CheckpointError("no such file", "Check the path.", str(source))
     try:
         if source.suffix == ".safetensors":
-            return Published(dict(load_file(source)), (None, None))
+            return _branches(load_file(source))
         if not zipfile.is_zipfile(source):
-            source.open("rb").close()
             raise CheckpointError(
                 "not an archive that torch.save wrote",
                 "Save it again by torch 1.6 or newer.",
                 str(source),
             )
         content = torch.load(source, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError("no such file", "Check the path.", str(source)) from None
     except UnpicklingError:
         raise CheckpointError(
             "the file is damaged, or holds more than tensors; code in it is never run",
@@ -81,7 +76,19 @@ def read_published(source: Path) -> Published:
         ) from None
     if not isinstance(content, dict):
         raise CheckpointError("the file holds no state dict", "Use another.", str(source))
-    return Published(content, (None, None))
+    return _branches(content)
+
+
+def _branches(content: dict[str, Any]) -> Published:
+    """Sort a state dict: nested by branch, or the flat one of a single encoder."""
+    named = ("encoder", "predictor", *_TARGETS)
+    parts = {k: content[k] for k in named if isinstance(content.get(k), dict)}
+    nested = {k: without_wrappers(part) for k, part in parts.items()}
+    target = next((nested[key] for key in _TARGETS if key in nested), None)
+    online = nested.get("encoder")
+    if target is None and online is None:
+        online = without_wrappers({k: v for k, v in content.items() if isinstance(v, torch.Tensor)})
+    return Published(online, target, nested.get("predictor"))
 
 
 def _read_huggingface(folder: Path) -> Published:
@@ -105,6 +112,4 @@ def _read_huggingface(folder: Path) -> Published:
             str(folder),
         ) from None
     encoder, predictor = from_huggingface(tensors)
-    published = Published({}, heads)
-    published.online, published.predictor = encoder, predictor or None
-    return published
+    return Published(encoder, None, predictor or None, heads)
