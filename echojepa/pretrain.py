@@ -60,6 +60,10 @@ class PretrainConfig(Strict):
             raise ValueError("fork_from and init_from exclude each other")
         if self.probe is None and self.loop.probe_every_steps is not None:
             raise ValueError("loop.probe_every_steps needs a `probe` section")
+        if (self.objective.context_weight > 0) != self.model.predictor.context_head:
+            raise ValueError(
+                "objective.context_weight and model.predictor.context_head need each other"
+            )
         self.grid()
         return self
 
@@ -185,7 +189,7 @@ def training_flops(config: PretrainConfig, masks: MaskSampler) -> float:
         hidden = hidden_cells * grid.frames
         context = grid.num_tokens - hidden
         flops += 3 * encoder_flops(model.encoder, context)
-        flops += 3 * predictor_flops(model.predictor, model.encoder.width, context, hidden)
+        flops += 3 * predictor_flops(model.predictor, model.encoder, context, hidden)
     return float(flops)
 
 

@@ -2,21 +2,33 @@
 
 Shapes: B batch, N tokens, D width, E = D / heads.
 
-The rotary tables of a token set are computed once and shared by all layers and heads. The layout of
-frequencies is that of V-JEPA 2 (Assran et al. 2025), which differs from the usual one: the channels
-of a pair are neighbours (2i, 2i+1) while the frequencies are tiled ([f0 .. fn, f0 .. fn]), so the
-two channels of a pair turn by different angles. Weights trained with it need exactly that.
+The rotary tables of a token set are computed once and shared by all layers and heads.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
+from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
+from echojepa.config import Strict
+
 _BASE = 10_000.0
+
+
+class RotaryConfig(Strict):
+    """How positions turn queries and keys. Weights need exactly what they were trained with."""
+
+    layout: Literal["tiled", "paired"] = "tiled"
+    """Channels of a pair are neighbours (2i, 2i+1). `paired` turns both by one angle. `tiled` is
+    V-JEPA 2 (Assran et al. 2025), which lays its frequencies out as [f0 .. fn, f0 .. fn], so that
+    the two channels of a pair turn by different angles; V-JEPA 2.1 has paired ones."""
+    span: int | None = Field(None, gt=1)
+    """Rows and columns of any clip are stretched over 0 .. span - 1 (V-JEPA 2.1: 16); null counts
+    them as they are."""
 
 
 class Grid(NamedTuple):
@@ -44,21 +56,40 @@ class Rotary(NamedTuple):
     sin: torch.Tensor
 
 
-def rotary_table(tokens: torch.Tensor, grid: Grid, width: int, dtype: torch.dtype) -> Rotary:
+def positions(tokens: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Time step, row and column of token indices, each of their shape."""
+    cell = tokens % grid.num_cells
+    return tokens // grid.num_cells, cell // grid.columns, cell % grid.columns
+
+
+def rotary_table(
+    tokens: torch.Tensor,
+    grid: Grid,
+    width: int,
+    dtype: torch.dtype,
+    rotary: RotaryConfig,
+) -> Rotary:
     """Tables for token indices.
 
     Args:
         tokens: indices into the grid, [B, N] (B may be 1).
-        grid: the clip's own grid; positions are plain indices, nothing is rescaled.
+        grid: the clip's own grid.
         width: channels per head, E. Each axis turns 2 * (E // 3 // 2) of them, the rest none.
         dtype: of the tables; angles are computed in float32.
     """
     per_axis = 2 * (width // 3 // 2)
     half = torch.arange(per_axis // 2, device=tokens.device, dtype=torch.float32)
     frequencies = _BASE ** (-half / (per_axis / 2))
-    cell = tokens % grid.num_cells
-    positions = (tokens // grid.num_cells, cell // grid.columns, cell % grid.columns)
-    angles = [(p.float()[..., None] * frequencies).repeat(1, 1, 2) for p in positions]
+    time, *spatial = (p.float() for p in positions(tokens, grid))
+    if rotary.span is not None:
+        last = rotary.span - 1
+        sides = (grid.rows, grid.columns)
+        spatial = [p * (last / max(n - 1, 1)) for p, n in zip(spatial, sides, strict=True)]
+    angles = [p[..., None] * frequencies for p in (time, *spatial)]
+    if rotary.layout == "tiled":
+        angles = [angle.repeat(1, 1, 2) for angle in angles]
+    else:
+        angles = [angle.repeat_interleave(2, dim=-1) for angle in angles]
     rest = torch.zeros(*tokens.shape, width - 3 * per_axis, device=tokens.device)
     angle = torch.cat([*angles, rest], dim=-1)[:, None]  # [B, 1, N, E]
     return Rotary(angle.cos().to(dtype), angle.sin().to(dtype))

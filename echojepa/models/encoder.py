@@ -1,9 +1,11 @@
 """The video encoder: a ViT over tubelets with 3-D rotary positions (V-JEPA 2's architecture).
 
-Shapes: B batch, T frames, H and W pixels, N tokens of a clip, K kept tokens, D width.
+Shapes: B batch, T frames, H and W pixels, N tokens of a clip, K kept tokens, D width, L levels.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 from einops import rearrange
@@ -13,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from echojepa.config import Strict
-from echojepa.models.attention import Block, Grid, initialise, rotary_table
+from echojepa.models.attention import Block, Grid, RotaryConfig, initialise, rotary_table
 
 
 class EncoderConfig(Strict):
@@ -30,6 +32,10 @@ class EncoderConfig(Strict):
     """Pixels per side of a token."""
     tubelet_size: int = Field(2, gt=0)
     """Frames per token."""
+    num_levels: int = Field(1, gt=0)
+    """Depths that pretraining supervises (L), evenly spaced, the last block's among them: 4 at
+    depth 24 are the outputs of blocks 6, 12, 18 and 24, as in V-JEPA 2.1. 1 is V-JEPA 2."""
+    rotary: RotaryConfig = RotaryConfig()
 
     @model_validator(mode="after")
     def _divisible(self) -> EncoderConfig:
@@ -37,6 +43,8 @@ class EncoderConfig(Strict):
             raise ValueError(f"width {self.width} is not a multiple of {self.num_heads} heads")
         if (self.width // self.num_heads) % 2:
             raise ValueError(f"width per head {self.width // self.num_heads} is odd")
+        if self.depth % self.num_levels:
+            raise ValueError(f"depth {self.depth} is not a multiple of {self.num_levels} levels")
         return self
 
     def grid(self, num_frames: int, height: int, width: int) -> Grid:
@@ -91,18 +99,24 @@ class VideoEncoder(nn.Module):
         self.blocks = nn.ModuleList(
             Block(config.width, config.num_heads, hidden) for _ in range(config.depth)
         )
+        self.level_norms = nn.ModuleList(
+            nn.LayerNorm(config.width, eps=1e-6) for _ in range(config.num_levels - 1)
+        )
         self.norm = nn.LayerNorm(config.width, eps=1e-6)
         initialise(self, self.blocks)
 
-    def forward(self, clip: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(
+        self, clip: torch.Tensor, keep: torch.Tensor | None = None, *, levels: bool = False
+    ) -> torch.Tensor:
         """Encode all tokens, or only those kept.
 
         Args:
             clip: normalised pixels, [B, 3, T, H, W].
             keep: token indices in the order time, row, column, [B, K]; any order, any K.
+            levels: features of all levels, the shallowest first, each normed by its own layer.
 
         Returns:
-            [B, K, D], or [B, N, D] without `keep`.
+            [B, K, D], or [B, N, D] without `keep`; with `levels` the last side is L D.
         """
         size = self.config.patch_size
         grid = self.config.grid(*clip.shape[2:])
@@ -119,9 +133,16 @@ class VideoEncoder(nn.Module):
             tokens = keep
             tubelets = gather_tokens(tubelets, keep)  # before the projection: less to compute
         x = self.patch_embed(tubelets)
-        table = rotary_table(tokens, grid, self.config.width // self.config.num_heads, x.dtype)
-        x = run_blocks(self.blocks, x, table.cos, table.sin, self.activation_checkpointing)
-        return self.norm(x)
+        head_width = self.config.width // self.config.num_heads
+        table = rotary_table(tokens, grid, head_width, x.dtype, self.config.rotary)
+        stage = self.config.depth // self.config.num_levels
+        found = []
+        for level, norm in enumerate((*self.level_norms, self.norm)):
+            blocks = list(self.blocks)[level * stage : (level + 1) * stage]
+            x = run_blocks(blocks, x, table.cos, table.sin, self.activation_checkpointing)
+            if levels or norm is self.norm:
+                found.append(norm(x))
+        return torch.cat(found, dim=-1) if len(found) > 1 else found[0]
 
 
 def gather_tokens(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
@@ -130,7 +151,11 @@ def gather_tokens(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 
 def run_blocks(
-    blocks: nn.ModuleList, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, recompute: bool
+    blocks: Iterable[nn.Module],
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    recompute: bool,
 ) -> torch.Tensor:
     """Apply blocks in turn; with `recompute`, activations are recomputed in the backward pass.
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from echojepa.errors import CheckpointError
+from echojepa.models.attention import RotaryConfig
 from echojepa.models.encoder import EncoderConfig
 from echojepa.models.layouts import VJEPA_PREFIX, to_huggingface
 from echojepa.models.predictor import PredictorConfig
@@ -30,10 +31,11 @@ def export_huggingface(folder: Path, out: Path) -> Path:
     one token both mean the same, of one with several (published weights have ten) they do not.
 
     Raises:
-        CheckpointError: no encoder folder, a damaged one, or one without a predictor.
+        CheckpointError: no encoder folder, a damaged one, one without a predictor, or one of the
+            dense variant, which V-JEPA 2 has no place for.
     """
-    encoder, companions = load_encoder(folder), _companions(folder)
     config, clip = read_config(folder)
+    encoder, companions = load_encoder(folder), _companions(folder, config)
     out.mkdir(parents=True, exist_ok=True)
     tensors = to_huggingface(encoder.state_dict(), companions.predictor)
     save_tensors(tensors, out / "model.safetensors", {"format": "pt"})
@@ -52,7 +54,8 @@ def export_vjepa2(folder: Path, out: Path) -> Path:
     Raises:
         CheckpointError: as `export_huggingface`.
     """
-    target, companions = load_encoder(folder).state_dict(), _companions(folder)
+    config, _ = read_config(folder)
+    target, companions = load_encoder(folder).state_dict(), _companions(folder, config)
     parts = {
         "encoder": target if companions.online is None else companions.online,
         "predictor": companions.predictor,
@@ -67,12 +70,20 @@ def export_vjepa2(folder: Path, out: Path) -> Path:
     return out
 
 
-def _companions(folder: Path) -> Companions:
+def _companions(folder: Path, encoder: EncoderConfig) -> Companions:
     found = read_companions(folder)
     if found is None:
         raise CheckpointError(
             "the encoder folder holds no predictor, which this format needs",
             "Export from the run or checkpoint instead.",
+            str(folder),
+        )
+    plain = RotaryConfig()
+    rotaries = (encoder.rotary, found.config.rotary)
+    if encoder.num_levels > 1 or found.config.context_head or rotaries != (plain, plain):
+        raise CheckpointError(
+            "V-JEPA 2's layouts have no place for levels, a context head or other rotary positions",
+            "Export as safetensors.",
             str(folder),
         )
     return found

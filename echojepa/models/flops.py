@@ -25,9 +25,14 @@ def encoder_flops(config: EncoderConfig, num_tokens: int) -> int:
 
 
 def predictor_flops(
-    config: PredictorConfig, encoder_width: int, num_context: int, num_hidden: int
+    config: PredictorConfig, encoder: EncoderConfig, num_context: int, num_hidden: int
 ) -> int:
     """Forward pass of the predictor for one clip."""
-    projections = 2 * encoder_width * config.width * (num_context + num_hidden)
+    embedding = encoder.width * config.width
+    if encoder.num_levels > 1:
+        embedding += encoder.num_levels * encoder.width**2
     tokens = num_context + num_hidden
+    answered = tokens if config.context_head else num_hidden
+    heads = config.width * encoder.num_levels * encoder.width
+    projections = 2 * (num_context * embedding + answered * heads)
     return projections + transformer_flops(tokens, config.width, config.depth, config.mlp_ratio)

@@ -1,7 +1,7 @@
-"""Published weights in: V-JEPA 2 and EchoJEPA `.pt`, Hugging Face folders, image ViTs of timm.
+"""Published weights in: V-JEPA 2, 2.1 and EchoJEPA `.pt`, Hugging Face folders, timm's image ViTs.
 
 Every tensor of the architecture must be found and every tensor found must have a place, unless the
-user names what may differ.
+user names what may differ. What V-JEPA 2.1 holds for still images is left out and listed.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
-from echojepa.config import Strict, validate
+from echojepa.config import Strict, to_tree, validate
 from echojepa.errors import CheckpointError
+from echojepa.models.attention import RotaryConfig
 from echojepa.models.encoder import EncoderConfig, VideoEncoder
+from echojepa.models.layout_dense import ENCODER_SIDE, PREDICTOR_ROTARY
 from echojepa.models.layouts import Tensors, num_mask_tokens
 from echojepa.models.predictor import Predictor, PredictorConfig
-from echojepa.models.published import read_published
+from echojepa.models.published import Published, read_published
 from echojepa.models.weights import Companions, save_encoder
 
 _HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 22, 1664: 26}
@@ -38,7 +40,7 @@ class ImportConfig(Strict):
     """Attention heads; null where the width tells."""
     predictor_heads: int | None = Field(None, gt=0)
     may_differ: tuple[str, ...] = ()
-    """Patterns of names that may be missing or left over, such as `head.*`."""
+    """Patterns of names that may be missing, left over or of another shape, such as `head.*`."""
     num_frames: int = Field(16, gt=0)
     """Of the clips that evaluations show it."""
     fps: float = Field(8.0, gt=0)
@@ -73,16 +75,14 @@ def import_weights(source: Path, out: Path, options: ImportConfig) -> ImportRepo
     if not chosen:
         raise CheckpointError("the file holds no encoder", "Name a V-JEPA 2 file.", str(source))
     chosen, inflated = _inflated(chosen)
-    heads = options.num_heads or published.heads[0]
-    config = _encoder_config(chosen, heads, source)
-    fit = _Fit(options.may_differ, source)
+    config = _encoder_config(chosen, published, options, source)
+    fit = _Fit(options.may_differ, source, published.left_out)
     encoder = fit.into(VideoEncoder(config), chosen, "")
     companions = None
     if published.predictor:
-        heads = options.predictor_heads or published.heads[1]
-        small = _predictor_config(published.predictor, heads, source)
-        predictor = fit.into(Predictor(small, config.width), published.predictor, "predictor: ")
-        online = published.online if chosen is published.target else None
+        small = _predictor_config(published, options, source)
+        predictor = fit.into(Predictor(small, config), published.predictor, "predictor: ")
+        online = published.online if options.branch == "target" and published.target else None
         if online is not None:
             online = fit.into(VideoEncoder(config), online, "online: ")
         companions = Companions(small, predictor, online)
@@ -90,46 +90,61 @@ def import_weights(source: Path, out: Path, options: ImportConfig) -> ImportRepo
     clip = {"num_frames": options.num_frames, "fps": options.fps, "size": options.size}
     card = _card(source, options, fit, inflated)
     save_encoder(out, config, encoder, clip, card, companions)
-    return ImportReport(out, fit.num_loaded, fit.unexpected, fit.missing, inflated)
+    return ImportReport(out, fit.num_loaded, fit.not_taken, fit.stay_new, inflated)
 
 
 class _Fit:
     """Fits tensors into modules and keeps the account of what does not fit."""
 
-    def __init__(self, may_differ: Sequence[str], source: Path) -> None:
+    def __init__(
+        self, may_differ: Sequence[str], source: Path, left_out: Sequence[str] = ()
+    ) -> None:
         self._may_differ = may_differ
         self._source = source
+        self._left_out = left_out
         self.num_loaded = 0
-        self.missing: list[str] = []
-        self.unexpected: list[str] = []
-        self.mis_shaped: list[str] = []
+        self._missing: list[str] = []
+        self._unexpected: list[str] = []
+        self._mis_shaped: dict[str, str] = {}
+
+    @property
+    def not_taken(self) -> list[str]:
+        """Tensors of the file that have no place."""
+        return [*self._left_out, *self._unexpected, *self._mis_shaped]
+
+    @property
+    def stay_new(self) -> list[str]:
+        """Tensors of the architecture that keep their initial values."""
+        return [*self._missing, *self._mis_shaped]
 
     def into(self, module: nn.Module, found: Tensors, label: str) -> Tensors:
         """The module's state dict, filled with what fits."""
         wanted = module.state_dict()
-        self.missing += [label + name for name in sorted(set(wanted) - set(found))]
-        self.unexpected += [label + name for name in sorted(set(found) - set(wanted))]
-        for name in set(wanted) & set(found):
+        self._missing += [label + name for name in sorted(set(wanted) - set(found))]
+        self._unexpected += [label + name for name in sorted(set(found) - set(wanted))]
+        for name in sorted(set(wanted) & set(found)):
             if wanted[name].shape == found[name].shape:
                 wanted[name] = found[name].float()
                 self.num_loaded += 1
             else:
                 shapes = f"{tuple(found[name].shape)}, not {tuple(wanted[name].shape)}"
-                self.mis_shaped.append(f"{label}{name}: {shapes}")
+                self._mis_shaped[label + name] = shapes
         return wanted
 
     def raise_if_incomplete(self) -> None:
         """Raise `CheckpointError` for everything that the user has not named."""
         problems = {
-            "missing": [n for n in self.missing if not self._named(n)],
-            "unexpected": [n for n in self.unexpected if not self._named(n)],
-            "of another shape": sorted(self.mis_shaped),
+            "missing": [n for n in self._missing if not self._named(n)],
+            "unexpected": [n for n in self._unexpected if not self._named(n)],
+            "of another shape": [
+                f"{n}: {shapes}" for n, shapes in self._mis_shaped.items() if not self._named(n)
+            ],
         }
         if any(problems.values()):
             listed = "; ".join(f"{kind}: {', '.join(n)}" for kind, n in problems.items() if n)
             raise CheckpointError(
                 f"only {self.num_loaded} tensors fit; {listed}",
-                "Name what may be missing or left over with may_differ=[PATTERN,...].",
+                "Name what may be missing, left over or new with may_differ=[PATTERN,...].",
                 str(self._source),
             )
 
@@ -146,7 +161,10 @@ def _inflated(encoder: Tensors) -> tuple[Tensors, bool]:
     return {**encoder, key: spread}, True
 
 
-def _encoder_config(tensors: Tensors, num_heads: int | None, source: Path) -> EncoderConfig:
+def _encoder_config(
+    tensors: Tensors, published: Published, options: ImportConfig, source: Path
+) -> EncoderConfig:
+    num_heads = options.num_heads or published.heads[0]
     try:
         width, _, tubelet, patch, _ = tensors["patch_embed.proj.weight"].shape
         hidden = tensors["blocks.0.mlp.fc1.weight"].shape[0]
@@ -161,13 +179,23 @@ def _encoder_config(tensors: Tensors, num_heads: int | None, source: Path) -> En
         "mlp_ratio": hidden / width,
         "patch_size": patch,
         "tubelet_size": tubelet,
+        "num_levels": 1 + len({n.split(".")[1] for n in tensors if n.startswith("level_norms.")}),
+        "rotary": to_tree(_encoder_rotary(published, patch)),
     }
     return validate(tree, EncoderConfig, str(source))
 
 
-def _predictor_config(tensors: Tensors, num_heads: int | None, source: Path) -> PredictorConfig:
+def _encoder_rotary(published: Published, patch: int) -> RotaryConfig:
+    if not published.dense:
+        return RotaryConfig()
+    return RotaryConfig(layout="paired", span=ENCODER_SIDE // patch)
+
+
+def _predictor_config(published: Published, options: ImportConfig, source: Path) -> PredictorConfig:
+    tensors = published.predictor or {}
+    num_heads = options.predictor_heads or published.heads[1]
     try:
-        width = tensors["predictor_embed.weight"].shape[0]
+        width = tensors["predictor_norm.weight"].shape[0]
         hidden = tensors["predictor_blocks.0.mlp.fc1.weight"].shape[0]
     except KeyError as error:
         raise CheckpointError(
@@ -179,6 +207,8 @@ def _predictor_config(tensors: Tensors, num_heads: int | None, source: Path) -> 
         "num_heads": _heads(num_heads, _PREDICTOR_HEADS, width, "predictor_heads", source),
         "mlp_ratio": hidden / width,
         "num_mask_tokens": num_mask_tokens(tensors) or 1,
+        "context_head": "predictor_proj_context.weight" in tensors,
+        "rotary": to_tree(PREDICTOR_ROTARY if published.dense else RotaryConfig()),
     }
     return validate(tree, PredictorConfig, str(source))
 
@@ -202,10 +232,10 @@ def _card(source: Path, options: ImportConfig, fit: _Fit, inflated: bool) -> str
     notes = [f"{fit.num_loaded} tensors taken over from `{source.name}`, branch {options.branch}."]
     if inflated:
         notes.append(f"The 2-D patch embedding was spread over {_TUBELET} frames, divided by it.")
-    if fit.unexpected:
-        notes.append(f"Not taken over: {', '.join(fit.unexpected)}.")
-    if fit.missing:
-        notes.append(f"Left at their initial values: {', '.join(fit.missing)}.")
+    if fit.not_taken:
+        notes.append(f"Not taken over: {', '.join(fit.not_taken)}.")
+    if fit.stay_new:
+        notes.append(f"Left at their initial values: {', '.join(fit.stay_new)}.")
     listed = "\n".join(f"- {note}" for note in notes)
     return f"""# Imported video encoder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from echojepa.errors import CheckpointError
+from echojepa.models.layout_dense import DenseLayout, reads_levels
 from echojepa.models.layouts import Tensors, from_huggingface, without_wrappers
 
 _TARGETS = ("target_encoder", "ema_encoder")
@@ -40,6 +41,10 @@ class Published:
     predictor: Tensors | None
     heads: tuple[int | None, int | None] = (None, None)
     """Attention heads of encoder and predictor, where the file says."""
+    dense: bool = False
+    """It is a V-JEPA 2.1 file."""
+    left_out: list[str] = field(default_factory=list)
+    """Tensors that are known to have no place here."""
 
 
 def read_published(source: Path) -> Published:
@@ -88,7 +93,18 @@ def _branches(content: dict[str, Any]) -> Published:
     online = nested.get("encoder")
     if target is None and online is None:
         online = without_wrappers({k: v for k, v in content.items() if isinstance(v, torch.Tensor)})
-    return Published(online, target, nested.get("predictor"))
+    predictor = nested.get("predictor")
+    if not DenseLayout.recognises(target or online or {}):
+        return Published(online, target, predictor)
+    layout, several = DenseLayout(), reads_levels(predictor)
+    if target is not None:
+        target = layout.encoder(target, "", all_levels=several)
+    if online is not None:
+        label = "" if target is None else "online: "
+        online = layout.encoder(online, label, all_levels=several)
+    if predictor is not None:
+        predictor = layout.predictor(predictor)
+    return Published(online, target, predictor, dense=True, left_out=layout.left_out)
 
 
 def _read_huggingface(folder: Path) -> Published:

@@ -83,11 +83,12 @@ class Loop:
         weight_decay = self.optimizer.weight_decay.value(step, self.config.num_steps)
         momentum = self.optimizer.momentum.value(step, self.config.num_steps)
         weight = self._count(batch)
-        losses, features = np.zeros(len(self.masks.config.generators)), torch.empty(0)
+        parts, features = [], torch.empty(0)
         for number, micro in enumerate(batch.micro_batches, start=1):
             part, features = self._forward(micro, weight)
-            self.engine.backward(part.mean(), last=number == len(batch.micro_batches))
-            losses += part.detach().double().cpu().numpy()
+            loss = part.sum() / len(self.masks.config.generators)
+            self.engine.backward(loss, last=number == len(batch.micro_batches))
+            parts.append(part.detach().double().cpu().numpy())
         if weight > 0:
             result = self.engine.step(lr, weight_decay)
         else:
@@ -98,7 +99,7 @@ class Loop:
         return StepReport(
             batch=batch,
             result=result,
-            losses=collectives.total(losses),
+            losses=collectives.total(np.sum(parts, axis=0)),
             weight=weight,
             features=features,
             rates={"lr": lr, "weight_decay": weight_decay, "momentum": momentum},
@@ -106,7 +107,7 @@ class Loop:
         )
 
     def _forward(self, micro: MicroBatch, weight: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """This micro-batch's part of the loss of every generator, [G], and target features."""
+        """This micro-batch's part of the objective's losses, [G or 2 G], and target features."""
         device = self.engine.device
         contexts, hiddens = token_masks(self.masks, micro.samples, device)
         pixels = micro.pixels.to(device, non_blocking=True)

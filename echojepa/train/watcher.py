@@ -41,7 +41,7 @@ class StepReport:
     batch: StepBatch
     result: StepResult
     losses: NDArray[np.float64]
-    """Per generator, over the global batch, [G]."""
+    """Per generator, over the global batch, [G] or [2 G]; see `JepaOutput`. They add up."""
     weight: float
     """Readable clips in the global batch."""
     features: torch.Tensor
@@ -156,10 +156,13 @@ class RunWatcher:
         moments = feature_moments(report.features, weights)
         elapsed = time.perf_counter() - self._since
         clips_per_second = self._clips / elapsed
+        generators = len(self._masks.config.generators)
+        hidden, visible = np.split(report.losses, [generators])
         waited, held = collectives.total([self._waited, self._held])
         metrics = {
-            "loss": float(report.losses.mean()),
-            **{f"loss_mask_{i}": float(x) for i, x in enumerate(report.losses)},
+            "loss": float(report.losses.sum()) / generators,
+            **{f"loss_mask_{i}": float(x) for i, x in enumerate(hidden)},
+            **{f"loss_context_{i}": float(x) for i, x in enumerate(visible)},
             **report.rates,
             "gradient_norm": report.result.gradient_norm,
             **spread(moments, report.features.shape[-1]),

@@ -9,7 +9,7 @@ import torch
 from timm.models.vision_transformer import Block as TimmBlock
 from torch import nn
 
-from echojepa.models.attention import Block, Grid, rotary_table
+from echojepa.models.attention import Block, Grid, RotaryConfig, rotary_table
 
 WIDTH, HEADS, HIDDEN = 24, 3, 40
 
@@ -42,7 +42,7 @@ def test_without_rotation_a_block_is_timms(pair: tuple[Block, TimmBlock]) -> Non
 def test_rotation_is_all_that_differs(pair: tuple[Block, TimmBlock]) -> None:
     ours, theirs = pair
     grid = Grid(2, 2, 2)
-    table = rotary_table(torch.arange(8)[None], grid, WIDTH // HEADS, torch.float32)
+    table = rotary_table(torch.arange(8)[None], grid, WIDTH // HEADS, torch.float32, RotaryConfig())
     x = torch.randn(2, 8, WIDTH)
     difference = (ours(x, table.cos, table.sin) - theirs(x)).abs().amax(dim=(0, 2))
     assert difference.max() > 1e-2

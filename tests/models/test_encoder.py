@@ -12,7 +12,7 @@ from torch import nn
 
 from echojepa.config import validate
 from echojepa.errors import ConfigError
-from echojepa.models.attention import Block, Grid, Rotary, rotary_table, rotate
+from echojepa.models.attention import Block, Grid, Rotary, RotaryConfig, rotary_table, rotate
 from echojepa.models.encoder import EncoderConfig, VideoEncoder, gather_tokens
 
 TINY = EncoderConfig(width=24, depth=2, num_heads=2, patch_size=4)
@@ -222,7 +222,9 @@ def test_published_sizes(config: EncoderConfig, millions: tuple[float, float]) -
 def test_rotary_tables_turn_by_plain_positions(width: int) -> None:
     """Attention depends on differences of positions alone, along every axis."""
     grid = Grid(4, 5, 6)
-    table = rotary_table(torch.arange(grid.num_tokens)[None], grid, width, torch.float32)
+    table = rotary_table(
+        torch.arange(grid.num_tokens)[None], grid, width, torch.float32, RotaryConfig()
+    )
     assert table.cos.shape == (1, 1, grid.num_tokens, width)
     turned = 3 * 2 * (width // 3 // 2)
     assert torch.all(table.cos[..., turned:] == 1) and torch.all(table.sin[..., turned:] == 0)
@@ -244,7 +246,7 @@ def test_rotary_tables_turn_by_plain_positions(width: int) -> None:
 
 def test_rotation_leaves_the_origin_alone() -> None:
     grid = Grid(2, 2, 2)
-    table = rotary_table(torch.tensor([[0, 7]]), grid, 12, torch.float32)
+    table = rotary_table(torch.tensor([[0, 7]]), grid, 12, torch.float32, RotaryConfig())
     x = torch.randn(1, 1, 2, 12)
     turned = rotate(x, table)
     assert torch.equal(turned[:, :, 0], x[:, :, 0])

@@ -40,13 +40,16 @@ def test_encoder(mlp_ratio: float, num_kept: int | None) -> None:
 
 
 @pytest.mark.parametrize("num_context", [5, 20])
-def test_predictor(num_context: int) -> None:
-    config = PredictorConfig(width=36, depth=2, num_heads=3)
+@pytest.mark.parametrize("num_levels", [1, 2])
+@pytest.mark.parametrize("context_head", [False, True])
+def test_predictor(num_context: int, num_levels: int, context_head: bool) -> None:
+    encoder = EncoderConfig(width=44, depth=2, num_heads=2, num_levels=num_levels)
+    config = PredictorConfig(width=36, depth=2, num_heads=3, context_head=context_head)
     tokens = torch.arange(GRID.num_tokens)[None]
-    context = torch.randn(1, num_context, 44)
+    context = torch.randn(1, num_context, num_levels * 44)
     given = context, tokens[:, :num_context], tokens[:, num_context:], GRID
-    found = counted(Predictor(config, 44), *given)
-    expected = predictor_flops(config, 44, num_context, GRID.num_tokens - num_context)
+    found = counted(Predictor(config, encoder), *given)
+    expected = predictor_flops(config, encoder, num_context, GRID.num_tokens - num_context)
     assert found == pytest.approx(expected, rel=0.01)
 
 

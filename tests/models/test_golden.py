@@ -74,7 +74,7 @@ def golden(request: pytest.FixtureRequest) -> Golden:
         num_mask_tokens=facts["num_mask_tokens"],
     )
     encoder, target = VideoEncoder(config), VideoEncoder(config)
-    predictor = Predictor(small, config.width)
+    predictor = Predictor(small, config)
     encoder.load_state_dict(stripped(saved["encoder"]), strict=True)
     target.load_state_dict(stripped(saved["target_encoder"]), strict=True)
     predictor.load_state_dict(stripped(saved["predictor"]), strict=True)

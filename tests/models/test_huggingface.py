@@ -36,7 +36,7 @@ SIZES = {
 def pair(request: pytest.FixtureRequest) -> tuple[VideoEncoder, Predictor]:
     """Encoder and predictor with weights large enough to matter everywhere."""
     large, small = SIZES[request.param]
-    encoder, predictor = VideoEncoder(large), Predictor(small, large.width)
+    encoder, predictor = VideoEncoder(large), Predictor(small, large)
     with torch.no_grad():
         for parameter in [*encoder.parameters(), *predictor.parameters()]:
             parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -97,7 +97,7 @@ def test_we_import_what_transformers_saves(tmp_path: Path, max_shard_size: str) 
     assert not report.not_taken and not report.stay_new
     encoder, companions = load_encoder(tmp_path / "ours"), read_companions(tmp_path / "ours")
     assert companions is not None
-    predictor = Predictor(companions.config, encoder.config.width)
+    predictor = Predictor(companions.config, encoder.config)
     predictor.load_state_dict(companions.predictor)
     compare(encoder, predictor, theirs)
 

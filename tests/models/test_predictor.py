@@ -10,18 +10,18 @@ from pydantic import ValidationError
 from torch import nn
 
 from echojepa.models.attention import Grid
-from echojepa.models.encoder import gather_tokens
+from echojepa.models.encoder import EncoderConfig, gather_tokens
 from echojepa.models.predictor import Predictor, PredictorConfig
 
 GRID = Grid(2, 3, 4)
 TINY = PredictorConfig(width=24, depth=2, num_heads=2, num_mask_tokens=3)
-ENCODER_WIDTH = 16
+ENCODER = EncoderConfig(width=16, depth=1, num_heads=2)
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 
 def filled(*, activation_checkpointing: bool = False) -> Predictor:
     """A predictor whose mask tokens are not zero, and whose attention is far from uniform."""
-    predictor = Predictor(TINY, ENCODER_WIDTH, activation_checkpointing=activation_checkpointing)
+    predictor = Predictor(TINY, ENCODER, activation_checkpointing=activation_checkpointing)
     with torch.no_grad():
         for token in predictor.mask_tokens:
             token.normal_()
@@ -34,7 +34,7 @@ def filled(*, activation_checkpointing: bool = False) -> Predictor:
 def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Context features, their tokens and hidden tokens of two clips."""
     order = torch.stack([torch.randperm(24) for _ in range(2)])
-    return torch.randn(2, 9, ENCODER_WIDTH), order[:, :9], order[:, 9:]
+    return torch.randn(2, 9, ENCODER.width), order[:, :9], order[:, 9:]
 
 
 def test_only_the_token_in_use_is_trained() -> None:
@@ -67,7 +67,7 @@ def test_output_follows_the_order_of_the_hidden_tokens() -> None:
     order = torch.stack([torch.randperm(hidden.shape[1]) for _ in range(2)])
     found = predictor(context, keep, hidden.gather(1, order), GRID)
     expected = predictor(context, keep, hidden, GRID)
-    assert expected.shape == (2, 15, ENCODER_WIDTH)
+    assert expected.shape == (2, 15, ENCODER.width)
     torch.testing.assert_close(found, gather_tokens(expected, order), **CLOSE)
     assert not torch.allclose(found, expected, atol=0.1)
 

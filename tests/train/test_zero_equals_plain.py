@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from ranks import pretrain_on_ranks, pretrain_plain
 
+from echojepa.train.run_folder import read_lines
+
 Tree = dict[str, Any]
 
 
@@ -60,6 +62,22 @@ def test_accumulation_changes_nothing(tree: Tree) -> None:
     tree["optimizer"]["max_micro_batch"] = 2
     assert largest_difference(plain, pretrain_on_ranks(variant(tree, "two"), 2)) < 1e-4
     assert largest_difference(plain, pretrain_plain(variant(tree, "accumulated"))) < 1e-4
+
+
+@pytest.mark.integration
+def test_the_dense_objective_and_what_it_exports(tree: Tree) -> None:
+    """Two levels, visible tokens weighted by distance; the encoder folder starts the next run."""
+    tree["model"]["encoder"] |= {"num_levels": 2, "rotary": {"layout": "paired", "span": 16}}
+    tree["model"]["predictor"]["context_head"] = True
+    tree["objective"] |= {"context_weight": 0.5, "context_distance": True}
+    plain = pretrain_plain(variant(tree, "plain"))
+    two = variant(tree, "two")
+    assert largest_difference(plain, pretrain_on_ranks(two, 2)) < 1e-4
+    last = read_lines(Path(two["run_dir"]) / "metrics.jsonl")[-1]
+    parts = [last[f"loss_{kind}_{i}"] for kind in ("mask", "context") for i in range(2)]
+    assert last["loss"] == pytest.approx(sum(parts) / 2)
+    next_run = variant(tree, "next") | {"init_from": f"{two['run_dir']}/encoder"}
+    assert pretrain_plain(next_run)[0] < plain[0]
 
 
 @pytest.mark.integration
