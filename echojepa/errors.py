@@ -57,6 +57,10 @@ class BadDataError(UserError):
     """More clips are unreadable than the config allows."""
 
 
+class CollapseError(UserError):
+    """The representation has collapsed, and the run may not go back once more."""
+
+
 class AuditError(UserError):
     """The recorded sample indices show a lost, doubled or swapped clip."""
 

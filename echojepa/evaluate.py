@@ -19,7 +19,7 @@ from pydantic import Field, model_validator
 
 from echojepa.config import Strict, validate
 from echojepa.data.manifest import manifest_fingerprint, read_manifest, with_absolute_uris
-from echojepa.data.sampling import ClipConfig
+from echojepa.data.sampling import ClipConfig, Seeds
 from echojepa.errors import StorageError
 from echojepa.models.weights import read_config
 from echojepa.objectives.mask_picture import mask_picture
@@ -221,7 +221,7 @@ def _pictures(
     architecture, _ = read_config(Path(config.encoder))
     grid = architecture.grid(clip.num_frames, clip.size, clip.size)
     masks = MaskSampler(
-        validate(run["objective"]["masks"], MaskConfig, "config.yaml"), grid, run["seed"]
+        validate(run["objective"]["masks"], MaskConfig, "config.yaml"), grid, Seeds(run["seed"])
     )
     rows = _only(rows_to_encode(config), readable)
     chosen = rows.take(pick(rows["clip_id"].to_pylist(), _NUM_PICTURES, seed=1)).to_pylist()

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import asdict
+from typing import NamedTuple
 
 import torch
 from pydantic import Field, model_validator
 
 from echojepa.config import Strict, changeable
 from echojepa.data.manifest import open_clips
+from echojepa.data.sampling import Seeds
 from echojepa.data.stream import DataConfig, StreamShape, stream_shape
 from echojepa.errors import ConfigError, StorageError
 from echojepa.models.attention import Grid
@@ -27,7 +29,9 @@ from echojepa.train.engine import Engine, OptimizerConfig, at_batch
 from echojepa.train.export import export_encoder
 from echojepa.train.feed import Feed
 from echojepa.train.loop import Loop
+from echojepa.train.monitor import MonitorConfig
 from echojepa.train.record import SampleRecord
+from echojepa.train.rollback import CollapseGuard, seeds_of
 from echojepa.train.run_config import LoopConfig, LoopState
 from echojepa.train.run_folder import RunFolder, provenance
 from echojepa.train.start import Start, choose_start, initialise_weights, restore
@@ -51,6 +55,7 @@ class PretrainConfig(Strict):
     """Run folder or checkpoint whose whole state and data cursor this run takes over."""
     init_from: str | None = None
     """Encoder folder, run folder or checkpoint whose weights this run starts from."""
+    monitor: MonitorConfig = changeable(MonitorConfig())
     probe: OnlineProbeConfig | None = changeable(None)
     """A small probe on the frozen target during training; see loop.probe_every_steps."""
 
@@ -81,51 +86,61 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
     """
     folder = RunFolder(config.run_dir)
     clips = open_clips(config.data.manifest, config.data.where)
-    masks = MaskSampler(config.objective.masks, config.grid(), config.seed)
     folder.check_manifest(clips.fingerprint)
-    start, attempt = _begin(config, folder, worker)
+    start, attempt, seeds, optimizer = _begin(config, folder, worker)
     shape = cut_batch(config, worker.world_size, start.state.origin)
+    masks = MaskSampler(config.objective.masks, config.grid(), seeds)
     engine = worker.engine(_initial_model(config, start), config.optimizer, shape)
     restore(engine, start)
-    stop = min(config.loop.num_steps, config.loop.stop_after_step or config.loop.num_steps)
     feed = Feed(
-        open_segment=lambda s: worker.open_segment(config.data, config.seed, shape, s),
+        open_segment=lambda s: worker.open_segment(config.data, seeds, shape, s),
         shape=shape,
         rank=worker.rank,
         clips=clips,
-        seed=config.seed,
+        seeds=seeds,
         start=start.state.step,
-        stop=stop,
+        stop=config.loop.last_step,
         segment_steps=config.data.segment_steps,
     )
     watcher = RunWatcher(
         folder,
         masks,
-        Cadence.of(config.loop, stop),
+        Cadence.of(config.loop),
         training_flops(config, masks),
         worker.report,
         _online_probe(config, folder, engine, worker),
     )
+    guard = CollapseGuard(config.monitor, folder, start.state, config.loop.global_batch)
     with SampleRecord(folder.samples, attempt, worker.rank) as record, closing(watcher):
-        loop = Loop(
+        metrics = Loop(
             engine=engine,
             masks=masks,
             config=config.loop,
-            optimizer=at_batch(config.optimizer, config.loop.global_batch),
+            optimizer=optimizer,
             max_bad_fraction=config.data.max_bad_fraction,
             state=start.state,
             record=record,
             watcher=watcher,
-            save=lambda state: _save(config, folder, engine, state, attempt),
+            save=lambda state: _save(config, folder, engine, state, attempt, guard.healthy_until),
+            judge=guard,
             worker=worker,
-        )
-        metrics = loop.run(feed)
+        ).run(feed)
     if worker.rank == 0 and start.state.step == config.loop.num_steps:
-        export_encoder(checkpoint.folder_of(folder.checkpoints, stop), folder.encoder)
+        export_encoder(checkpoint.folder_of(folder.checkpoints, start.state.step), folder.encoder)
     return metrics
 
 
-def _begin(config: PretrainConfig, folder: RunFolder, worker: Worker) -> tuple[Start, int]:
+class Beginning(NamedTuple):
+    """What every rank must know before it begins."""
+
+    start: Start
+    attempt: int
+    seeds: Seeds
+    optimizer: OptimizerConfig
+    """With the rates of this run's own batch, after its rollbacks."""
+
+
+def _begin(config: PretrainConfig, folder: RunFolder, worker: Worker) -> Beginning:
     """Rank 0 decides how the run begins and numbers the attempt; every rank learns it."""
     decided = None
     if worker.rank == 0:
@@ -133,16 +148,19 @@ def _begin(config: PretrainConfig, folder: RunFolder, worker: Worker) -> tuple[S
         number = folder.begin_attempt(
             start.state.step, start.state.origin, worker.world_size, start.describe()
         )
-        if config.optimizer.lr_reference_batch is not None:
-            rate = at_batch(config.optimizer, config.loop.global_batch).lr
+        optimizer = at_batch(config.optimizer, config.loop.global_batch)
+        slower = config.monitor.lr_factor ** len(folder.interventions())
+        optimizer = optimizer.model_copy(update={"lr": optimizer.lr.times(slower)})
+        if optimizer.lr != config.optimizer.lr:
             folder.event(
                 "learning_rate_scaled",
                 start.state.step,
                 stated=config.optimizer.lr.peak,
                 reference_batch=config.optimizer.lr_reference_batch,
-                peak=rate.peak,
+                rollbacks=len(folder.interventions()),
+                peak=optimizer.lr.peak,
             )
-        decided = start, number
+        decided = Beginning(start, number, seeds_of(folder, config.seed), optimizer)
     decided = collectives.broadcast(decided)
     assert decided is not None
     return decided
@@ -219,7 +237,12 @@ def cut_batch(config: PretrainConfig, world_size: int, origin: int = 0) -> Strea
 
 
 def _save(
-    config: PretrainConfig, folder: RunFolder, engine: Engine, state: LoopState, attempt: int
+    config: PretrainConfig,
+    folder: RunFolder,
+    engine: Engine,
+    state: LoopState,
+    attempt: int,
+    healthy_until: int,
 ) -> None:
     """Write a checkpoint, unless somebody started the same run a second time.
 
@@ -235,5 +258,6 @@ def _save(
         )
     fingerprint = folder.identity()["manifest_fingerprint"]
     content = {"loop": asdict(state), "attempt": attempt, **provenance(config, fingerprint)}
-    retention = checkpoint.Retention(config.loop.keep_last, config.loop.keep_every_steps)
+    loop = config.loop
+    retention = checkpoint.Retention(loop.keep_last, loop.keep_every_steps, healthy_until)
     checkpoint.save(folder.checkpoints, state.step, engine.shards(), content, retention)

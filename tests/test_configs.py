@@ -16,6 +16,7 @@ from ranks import pretrain_plain
 
 from echojepa.config import Strict, amend, load, to_tree, validate
 from echojepa.data.phantom import PhantomConfig
+from echojepa.data.sampling import Seeds
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import VideoEncoder
 from echojepa.models.predictor import Predictor
@@ -56,7 +57,7 @@ def model_of(folder: str) -> type[Strict]:
 @cache
 def check_masks(masks: MaskConfig, grid: Grid) -> None:
     """Raises if the masks do not fit; slow, and the same for many recipes."""
-    MaskSampler(masks, grid, 0)
+    MaskSampler(masks, grid, Seeds(0))
 
 
 def shipped(folder: str) -> pytest.MarkDecorator:

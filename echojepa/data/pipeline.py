@@ -23,6 +23,7 @@ import ray.data
 from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.util.annotations import RayDeprecationWarning
 
+from echojepa.data.sampling import Seeds
 from echojepa.data.stream import (
     BlockDecoder,
     Columns,
@@ -52,9 +53,9 @@ class _Pace(ExecutionCallback):
 class _DecodeActor:
     """The stateful function of the decode pool."""
 
-    def __init__(self, data: DataConfig, seed: int, run_id: str) -> None:
+    def __init__(self, data: DataConfig, seeds: Seeds, run_id: str) -> None:
         journal = Path(tempfile.gettempdir()) / f"echojepa-journal-{os.getuid()}" / run_id
-        self._decode = BlockDecoder(data, seed, journal)
+        self._decode = BlockDecoder(data, seeds, journal)
 
     def __call__(self, batch: Columns) -> Columns:
         return self._decode(batch["s"])
@@ -86,7 +87,7 @@ def _map_on_actors(dataset: Any, actor: type, arguments: tuple[Any, ...], **sett
 
 
 def open_stream(
-    data: DataConfig, seed: int, shape: StreamShape, segment: Segment, run_id: str
+    data: DataConfig, seeds: Seeds, shape: StreamShape, segment: Segment, run_id: str
 ) -> list[Any]:
     """Build the pipeline of one segment.
 
@@ -103,7 +104,7 @@ def open_stream(
     decoded = _map_on_actors(
         dataset,
         _DecodeActor,
-        (data, seed, run_id),
+        (data, seeds, run_id),
         batch_format="numpy",
         zero_copy_batch=True,
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=data.num_decoders),

@@ -1,5 +1,7 @@
 """A sample is a pure function of (seed, s), s being the global sample index 0, 1, 2, ...
 
+(The seed may itself change at a stated s; see `Seeds`.)
+
 Nothing here holds state: any worker, any number of workers and any restart compute the same clip,
 window and crop for the same s, and the data cursor of a checkpoint is one integer.
 
@@ -21,6 +23,7 @@ from echojepa.config import Strict
 from echojepa.errors import ClipError
 
 _ROUNDS = 6
+_SEED_STEP = 0x9E3779B97F4A7C15
 _MIX = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))
 
 
@@ -30,6 +33,24 @@ class Domain(IntEnum):
     ORDER = 1
     CLIP = 2
     MASK = 3
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """The seed of a run, and the samples at which it was changed to lead out of a collapse.
+
+    Windows, crops and masks follow a change at once. The order of an epoch is keyed by the seed at
+    its first sample, so that no epoch is begun in one order and ended in another.
+    """
+
+    base: int
+    changes: tuple[int, ...] = ()
+    """Global sample indices from which on another seed holds, as often as it was changed."""
+
+    def at(self, s: int) -> int:
+        """The seed of sample s."""
+        passed = sum(change <= s for change in self.changes)
+        return (self.base + passed * _SEED_STEP) % 2**63
 
 
 class SampleRng:
@@ -94,12 +115,13 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return x ^ (x >> np.uint64(33))
 
 
-def rows_of(s: NDArray[np.int64], num_clips: int, seed: int) -> NDArray[np.int64]:
+def rows_of(s: NDArray[np.int64], num_clips: int, seeds: Seeds) -> NDArray[np.int64]:
     """Row of the clip table for each global sample index: [M] to [M]."""
     rows = np.empty_like(s)
     epochs = s // num_clips
     for epoch in np.unique(epochs):
         here = epochs == epoch
+        seed = seeds.at(int(epoch) * num_clips)
         rows[here] = Permutation(num_clips, seed, int(epoch))(s[here] % num_clips)
     return rows
 
@@ -204,9 +226,9 @@ def crop_box(height: int, width: int, clip: ClipConfig, rng: SampleRng) -> Box:
     return Box(top, left, h, w, clip.flip and rng.uniform() < 0.5)
 
 
-def draw(seed: int, s: int, row: dict[str, Any], clip: ClipConfig) -> tuple[Window, Box]:
+def draw(seeds: Seeds, s: int, row: dict[str, Any], clip: ClipConfig) -> tuple[Window, Box]:
     """Window and crop of sample s for a row of the clip table. See `window_at` for errors."""
-    rng = SampleRng(seed, Domain.CLIP, s)
+    rng = SampleRng(seeds.at(s), Domain.CLIP, s)
     start = rng.uniform(0.0, window_start_range(row["num_frames"], row["native_fps"], clip))
     window = window_at(start, row["num_frames"], row["native_fps"], clip)
     return window, crop_box(row["height"], row["width"], clip, rng)

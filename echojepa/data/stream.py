@@ -24,7 +24,7 @@ from echojepa.data.augment import crop_resize
 from echojepa.data.decode import DecoderName, attempt, read_frames
 from echojepa.data.journal import CrashJournal
 from echojepa.data.manifest import ClipFilter, ClipTable, open_clips
-from echojepa.data.sampling import ClipConfig, draw, rows_of
+from echojepa.data.sampling import ClipConfig, Seeds, draw, rows_of
 from echojepa.errors import BrokenInvariantError, ClipError
 
 PADDING = -1
@@ -130,16 +130,16 @@ def segment_blocks(segment: Segment, shape: StreamShape) -> Iterator[NDArray[np.
 class BlockDecoder:
     """Turns sample indices into a block of clips. One per process; opens the clip table once."""
 
-    def __init__(self, data: DataConfig, seed: int, journal: Path | None = None) -> None:
+    def __init__(self, data: DataConfig, seeds: Seeds, journal: Path | None = None) -> None:
         self._data = data
-        self._seed = seed
+        self._seeds = seeds
         self._clips = open_clips(data.manifest, data.where)
         self._journal = CrashJournal(journal) if journal else None
 
     def __call__(self, s: NDArray[np.int64]) -> Columns:
         """Decode the samples s, [M]. Always M rows; a clip that cannot be read has weight 0."""
         clip = self._data.clip
-        rows = np.where(s == PADDING, 0, rows_of(np.maximum(s, 0), len(self._clips), self._seed))
+        rows = np.where(s == PADDING, 0, rows_of(np.maximum(s, 0), len(self._clips), self._seeds))
         pixels = np.zeros((len(s), clip.num_frames, clip.size, clip.size, 3), np.uint8)
         weights = np.zeros(len(s), np.float32)
         held = np.zeros(len(s), np.int32)
@@ -164,7 +164,7 @@ class BlockDecoder:
 
     def _decode(self, s: int, row: dict[str, Any]) -> tuple[NDArray[np.uint8], int]:
         """Pixels, and how many frames repeat the last one."""
-        window, box = draw(self._seed, s, row, self._data.clip)
+        window, box = draw(self._seeds, s, row, self._data.clip)
         if self._journal:
             self._journal.begin(s)
         try:
@@ -180,7 +180,9 @@ class BlockDecoder:
         return crop_resize(frames, box, self._data.clip.size), window.held_frames
 
 
-def check_block(block: Columns, expected: NDArray[np.int64], clips: ClipTable, seed: int) -> None:
+def check_block(
+    block: Columns, expected: NDArray[np.int64], clips: ClipTable, seeds: Seeds
+) -> None:
     """Prove that a received block is the planned one, before anything is computed from it.
 
     Raises:
@@ -189,6 +191,6 @@ def check_block(block: Columns, expected: NDArray[np.int64], clips: ClipTable, s
     if not np.array_equal(block["s"], expected):
         raise BrokenInvariantError(f"expected samples {expected}, the stream gave {block['s']}")
     real = expected != PADDING
-    planned = clips.clip_ids(rows_of(expected[real], len(clips), seed))
+    planned = clips.clip_ids(rows_of(expected[real], len(clips), seeds))
     if planned != [str(i) for i in block["clip_id"][real]]:
         raise BrokenInvariantError(f"samples {expected[real]} carry other clips than planned")

@@ -43,6 +43,9 @@ class ClusterConfig(Strict):
     """How often an elastic group considers another size."""
     resize_save_seconds: float = Field(120.0, ge=0)
     """How long a resize waits for the checkpoint that it asks for first."""
+    hang_seconds: float = Field(1800.0, gt=0)
+    """A worker that does no step for so long ends itself, and the group starts again. More than
+    the longest step, checkpoint or probe takes."""
     wait_seconds: float = Field(45.0, ge=0)
     """How long to wait for a cluster that is too small; autoscalers need minutes."""
     max_failures: int = Field(8, ge=-1)

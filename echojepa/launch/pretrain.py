@@ -10,7 +10,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from echojepa import errors
 from echojepa.config import changeable, to_tree, validate
 from echojepa.data import pipeline
 from echojepa.data.manifest import open_clips
+from echojepa.data.sampling import Seeds
 from echojepa.data.stream import Columns, DataConfig, Segment, StreamShape
 from echojepa.errors import BrokenInvariantError, UserError
 from echojepa.launch.connect import (
@@ -34,6 +35,7 @@ from echojepa.launch.connect import (
     wait_for_workers,
     worker_resources,
 )
+from echojepa.launch.heartbeat import Heartbeat
 from echojepa.launch.progress import Progress
 from echojepa.launch.resize import SaveBeforeResize, SaveRequest
 from echojepa.objectives.masks import MaskSampler
@@ -57,11 +59,12 @@ class PretrainJob(PretrainConfig):
 class RayWorker:
     """A Ray Train worker; see `train.worker.Worker`."""
 
-    def __init__(self, run_dir: str, request: SaveRequest) -> None:
+    def __init__(self, run_dir: str, request: SaveRequest, hang_seconds: float) -> None:
         context = ray.train.get_context()
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
         self._request = request
+        self._heartbeat = Heartbeat(RunFolder(run_dir), self.rank, hang_seconds)
         self._run_id = f"{Path(run_dir).name}-{uuid.uuid4().hex}"
 
     def engine(self, module: nn.Module, config: OptimizerConfig, shape: StreamShape) -> Engine:
@@ -69,12 +72,12 @@ class RayWorker:
         return ZeroEngine(module, config, (shape.micro_batch, shape.accumulation))
 
     def open_segment(
-        self, data: DataConfig, seed: int, shape: StreamShape, segment: Segment
+        self, data: DataConfig, seeds: Seeds, shape: StreamShape, segment: Segment
     ) -> Iterator[Columns]:
         """Rank 0 builds the pipeline; the iterators travel to the others by Ray Train."""
         iterators = None
         if self.rank == 0:
-            iterators = pipeline.open_stream(data, seed, shape, segment, self._run_id)
+            iterators = pipeline.open_stream(data, seeds, shape, segment, self._run_id)
         iterators = ray.train.collective.broadcast_from_rank_zero(iterators)
         assert iterators is not None
         return pipeline.blocks_of(iterators[self.rank])
@@ -83,15 +86,24 @@ class RayWorker:
         """See `Worker`."""
         ray.train.report(metrics)
 
+    def beat(self) -> None:
+        """See `Worker`."""
+        self._heartbeat.beat()
+
     def save_requested(self) -> bool:
         """See `Worker`."""
         return self.rank == 0 and self._request.is_open()
 
     def save_done(self) -> None:
         """See `Worker`."""
+        self.close()
         if self.rank == 0:
             self._request.close()
         time.sleep(_HOLD_SECONDS)  # Ray Train stops the group now; what it did more would be lost
+
+    def close(self) -> None:
+        """What comes now may take as long as it likes."""
+        self._heartbeat.stop()
 
 
 def run(
@@ -105,7 +117,7 @@ def run(
     """
     job = with_absolute_paths(job)
     clips = open_clips(job.data.manifest, job.data.where)
-    MaskSampler(job.objective.masks, job.grid(), job.seed)
+    MaskSampler(job.objective.masks, job.grid(), Seeds(job.seed))
     fewest, most = job.cluster.num_workers, job.cluster.max_workers
     for num_workers in range(fewest, (most or fewest) + 1):
         cut_batch(job, num_workers)
@@ -179,8 +191,8 @@ def _run_worker(settings: dict[str, Any]) -> dict[str, Any]:
     local_workers = ray.train.get_context().get_local_world_size()
     prepare_process(num_threads=max(1, (os.cpu_count() or 1) // (2 * local_workers)))
     request = SaveRequest(Path(settings["save_request"]))
-    worker = RayWorker(config.run_dir, request)
-    with _LastWords(config.run_dir, stopped, worker.rank):
+    worker = RayWorker(config.run_dir, request, config.cluster.hang_seconds)
+    with _LastWords(config.run_dir, stopped, worker.rank), closing(worker):
         metrics = pretrain(config, worker)
     request.close()
     return {"metrics": metrics}

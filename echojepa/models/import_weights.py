@@ -6,12 +6,13 @@ user names what may differ. What V-JEPA 2.1 holds for still images is left out a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import nn
 
@@ -77,14 +78,14 @@ def import_weights(source: Path, out: Path, options: ImportConfig) -> ImportRepo
     chosen, inflated = _inflated(chosen)
     config = _encoder_config(chosen, published, options, source)
     fit = _Fit(options.may_differ, source, published.left_out)
-    encoder = fit.into(VideoEncoder(config), chosen, "")
+    encoder = fit.into(lambda: VideoEncoder(config), chosen, "")
     companions = None
     if published.predictor:
         small = _predictor_config(published, options, source)
-        predictor = fit.into(Predictor(small, config), published.predictor, "predictor: ")
+        predictor = fit.into(lambda: Predictor(small, config), published.predictor, "predictor: ")
         online = published.online if options.branch == "target" and published.target else None
         if online is not None:
-            online = fit.into(VideoEncoder(config), online, "online: ")
+            online = fit.into(lambda: VideoEncoder(config), online, "online: ")
         companions = Companions(small, predictor, online)
     fit.raise_if_incomplete()
     clip = {"num_frames": options.num_frames, "fps": options.fps, "size": options.size}
@@ -117,18 +118,29 @@ class _Fit:
         """Tensors of the architecture that keep their initial values."""
         return [*self._missing, *self._mis_shaped]
 
-    def into(self, module: nn.Module, found: Tensors, label: str) -> Tensors:
-        """The module's state dict, filled with what fits."""
-        wanted = module.state_dict()
-        self._missing += [label + name for name in sorted(set(wanted) - set(found))]
+    def into(self, build: Callable[[], nn.Module], found: Tensors, label: str) -> Tensors:
+        """The state dict of the module that `build` makes, filled with what fits.
+
+        The module is built in earnest only if some of its initial values are needed.
+        """
+        with torch.device("meta"):
+            wanted = build().state_dict()
         self._unexpected += [label + name for name in sorted(set(found) - set(wanted))]
-        for name in sorted(set(wanted) & set(found)):
-            if wanted[name].shape == found[name].shape:
-                wanted[name] = found[name].float()
-                self.num_loaded += 1
-            else:
+        new = []
+        for name in sorted(wanted):
+            if name not in found:
+                self._missing.append(label + name)
+            elif wanted[name].shape != found[name].shape:
                 shapes = f"{tuple(found[name].shape)}, not {tuple(wanted[name].shape)}"
                 self._mis_shaped[label + name] = shapes
+            else:
+                wanted[name] = found[name].float()
+                self.num_loaded += 1
+                continue
+            new.append(name)
+        if new and all(self._named(name) for name in new):
+            initial = build().state_dict()
+            wanted |= {name: initial[name] for name in new}
         return wanted
 
     def raise_if_incomplete(self) -> None:

@@ -68,7 +68,7 @@ def read_published(source: Path) -> Published:
                 "Save it again by torch 1.6 or newer.",
                 str(source),
             )
-        content = torch.load(source, map_location="cpu", weights_only=True)
+        content = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
     except UnpicklingError:
         raise CheckpointError(
             "the file is damaged, or holds more than tensors; code in it is never run",

@@ -112,8 +112,9 @@ def load_encoder(path: str | Path) -> VideoEncoder:
     """
     folder = Path(path)
     config, _ = read_config(folder)
-    encoder = VideoEncoder(config)
-    load_encoder_weights(encoder, folder)
+    with torch.device("meta"):  # no initial values: the file's tensors take their places
+        encoder = VideoEncoder(config)
+    fill(encoder, _read(folder, _WEIGHTS), folder, assign=True)
     return encoder.eval().requires_grad_(False)
 
 
@@ -146,8 +147,13 @@ def load_encoder_weights(module: nn.Module, folder: Path) -> None:
     fill(module, _read(folder, _WEIGHTS), folder)
 
 
-def fill(module: nn.Module, found: dict[str, torch.Tensor], folder: Path) -> None:
-    """Fill a module, every tensor or none; `folder` is named in the error. Raises as above."""
+def fill(
+    module: nn.Module, found: dict[str, torch.Tensor], folder: Path, *, assign: bool = False
+) -> None:
+    """Fill a module, every tensor or none; `folder` is named in the error. Raises as above.
+
+    With `assign` the tensors themselves become the module's, without a copy.
+    """
     wanted = module.state_dict()
     missing = sorted(set(wanted) - set(found))
     unexpected = sorted(set(found) - set(wanted))
@@ -159,7 +165,7 @@ def fill(module: nn.Module, found: dict[str, torch.Tensor], folder: Path) -> Non
             "Use the encoder config these weights were trained with.",
             str(folder),
         )
-    module.load_state_dict(found)
+    module.load_state_dict(found, assign=assign)
 
 
 def _read(folder: Path, name: str) -> dict[str, torch.Tensor]:

@@ -62,6 +62,8 @@ class JepaOutput(NamedTuple):
     a context weight [2 G, B]: then the weighted errors over visible tokens. They add up."""
     target_features: torch.Tensor
     """Features of the whole clip from the target, before `norm`, [B, N, D], no gradient."""
+    online_features: torch.Tensor
+    """Features of the last generator's context from the encoder, [B, K, D], no gradient."""
 
 
 class Jepa(nn.Module):
@@ -100,7 +102,7 @@ class Jepa(nn.Module):
         with torch.no_grad():
             features = self.target(clip, levels=True).unflatten(-1, (-1, self.encoder.config.width))
             wanted = F.layer_norm(features.float(), features.shape[-1:]).flatten(-2)  # [B, N, L D]
-        over_hidden, over_visible = [], []
+        over_hidden, over_visible, context = [], [], features[:, :0].flatten(-2)
         for keep, hidden in zip(contexts, hiddens, strict=True):
             context = self.encoder(clip, keep, levels=True)  # [B, K, L D]
             predicted = self.predictor(context, keep, hidden, grid).float()
@@ -114,7 +116,8 @@ class Jepa(nn.Module):
             over_hidden.append(errors.mean(dim=1))
         losses = [*over_hidden, *over_visible]
         together = torch.stack(losses) if losses else features.new_zeros(0, len(features))
-        return JepaOutput(together, features[..., -1, :])
+        width = self.encoder.config.width
+        return JepaOutput(together, features[..., -1, :], context.detach()[..., -width:])
 
     def _errors(self, found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         """Mean |difference|^p / p over the features of every token, [B, tokens]."""

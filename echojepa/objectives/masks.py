@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from echojepa.config import Strict
-from echojepa.data.sampling import Domain, SampleRng
+from echojepa.data.sampling import Domain, SampleRng, Seeds
 from echojepa.errors import ConfigError
 from echojepa.models.attention import Grid
 from echojepa.objectives.mask_geometry import (
@@ -85,7 +85,7 @@ class TokenMask(NamedTuple):
 class MaskSampler:
     """Masks of any samples, as a pure function of (seed, s)."""
 
-    def __init__(self, config: MaskConfig, grid: Grid, seed: int) -> None:
+    def __init__(self, config: MaskConfig, grid: Grid, seeds: Seeds) -> None:
         """Check the config against the grid.
 
         Raises:
@@ -94,7 +94,7 @@ class MaskSampler:
         """
         self.config = config
         self.grid = grid
-        self.seed = seed
+        self.seeds = seeds
         self._blocks = [Blocks(g.num_blocks, g.spatial_scale, g.aspect) for g in config.generators]
         self.num_hidden: list[int] = []
         """Hidden cells per time step, per generator (with truncation: the mean before it)."""
@@ -136,11 +136,10 @@ class MaskSampler:
     def _uniforms(self, index: int, samples: NDArray[np.int64], redraw: int = 0) -> Floats:
         """Uniforms of every sample's `redraw`-th draw, [B, num_uniforms]."""
         number = num_uniforms(self._blocks[index], self.grid)
-        streams = samples * len(self._blocks) + index
-        raw = [
-            SampleRng(self.seed, Domain.MASK, int(s)).raw(number * (redraw + 1))[-number:]
-            for s in streams
-        ]
+        raw = []
+        for s in samples.tolist():
+            rng = SampleRng(self.seeds.at(s), Domain.MASK, s * len(self._blocks) + index)
+            raw.append(rng.raw(number * (redraw + 1))[-number:])
         return _to_uniforms(np.stack(raw))
 
     def _tokens(self, cells: NDArray[np.bool_]) -> NDArray[np.int64]:

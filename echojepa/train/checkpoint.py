@@ -37,6 +37,8 @@ class Retention:
 
     keep_last: int
     keep_every_steps: int | None
+    healthy_until: int
+    """The newest checkpoint up to this step stays: a run that collapses goes back to it."""
 
 
 def save(
@@ -174,9 +176,10 @@ def _publish(partial: Path, final: Path, state: dict[str, Any], sums: dict[str, 
 def _retain(root: Path, step: int, retention: Retention) -> None:
     """Delete old checkpoints; damaged ones of later steps don't count, the run comes by again."""
     folders = [f for f in sorted(root.glob("step_*")) if f <= folder_of(root, step)]
+    healthy = [f for f in folders if step_of(f) <= retention.healthy_until]
     for folder in folders[: -retention.keep_last]:
         every = retention.keep_every_steps
-        if every is None or step_of(folder) % every:
+        if (every is None or step_of(folder) % every) and folder not in healthy[-1:]:
             condemned = folder.rename(root / f".{folder.name}.old")
             shutil.rmtree(condemned, ignore_errors=True)  # network disks keep files a reader holds
 

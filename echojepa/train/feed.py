@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from echojepa.data.manifest import ClipTable
+from echojepa.data.sampling import Seeds
 from echojepa.data.stream import (
     PADDING,
     Columns,
@@ -71,7 +72,7 @@ class Feed:
     shape: StreamShape
     rank: int
     clips: ClipTable
-    seed: int
+    seeds: Seeds
     start: int
     stop: int
     segment_steps: int | None = None
@@ -89,7 +90,7 @@ class Feed:
             began = time.perf_counter()
             blocks = [current.take() for _ in self.shape.rank_blocks(self.rank)]
             for number, block in zip(self.shape.rank_blocks(self.rank), blocks, strict=True):
-                check_block(block, self.shape.block_samples(step, number), self.clips, self.seed)
+                check_block(block, self.shape.block_samples(step, number), self.clips, self.seeds)
             yield StepBatch(step, self._micro_batches(blocks), time.perf_counter() - began)
             if step + 1 == current.segment.stop:
                 current.finish()

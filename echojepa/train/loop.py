@@ -48,6 +48,8 @@ class Loop:
     watcher: Watcher
     save: Callable[[LoopState], None]
     """Writes a checkpoint; called on every rank."""
+    judge: Callable[[int, dict[str, float]], None]
+    """Sees the metrics of every logged step, on every rank; raises to end the run."""
     worker: Worker
     """May ask for a checkpoint between two of the regular ones."""
     _requested: bool = field(default=False, init=False)
@@ -60,17 +62,22 @@ class Loop:
         """
         metrics: dict[str, float] = {}
         saved = self.state.step
+        self.worker.beat()
         for batch in feed:
             report = self._train_step(batch)
             self.record.append(batch, applied=report.result.applied)
             self.state.step = batch.step + 1
             self.state.num_applied += report.result.applied
-            metrics = self.watcher.after_step(report) or metrics
+            logged = self.watcher.after_step(report)
+            if logged is not None:
+                metrics = logged
+                self.judge(self.state.step, logged)
             if self._requested or self.state.step % self.config.checkpoint_every_steps == 0:
                 self.save(self.state)
                 saved = self.state.step
             if self._requested:
                 self.worker.save_done()
+            self.worker.beat()
         if saved != self.state.step:
             self.save(self.state)
         return metrics
@@ -83,7 +90,7 @@ class Loop:
         weight_decay = self.optimizer.weight_decay.value(step, self.config.num_steps)
         momentum = self.optimizer.momentum.value(step, self.config.num_steps)
         weight = self._count(batch)
-        parts, features = [], torch.empty(0)
+        parts, features = [], (torch.empty(0), torch.empty(0))
         for number, micro in enumerate(batch.micro_batches, start=1):
             part, features = self._forward(micro, weight)
             loss = part.sum() / len(self.masks.config.generators)
@@ -101,19 +108,22 @@ class Loop:
             result=result,
             losses=collectives.total(np.sum(parts, axis=0)),
             weight=weight,
-            features=features,
+            target_features=features[0],
+            online_features=features[1],
             rates={"lr": lr, "weight_decay": weight_decay, "momentum": momentum},
             seconds=time.perf_counter() - began,
         )
 
-    def _forward(self, micro: MicroBatch, weight: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """This micro-batch's part of the objective's losses, [G or 2 G], and target features."""
+    def _forward(
+        self, micro: MicroBatch, weight: float
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """This micro-batch's part of the objective's losses, [G or 2 G], and its features."""
         device = self.engine.device
         contexts, hiddens = token_masks(self.masks, micro.samples, device)
         pixels = micro.pixels.to(device, non_blocking=True)
-        losses, features = self.engine.forward(pixels, contexts, hiddens)
+        losses, *features = self.engine.forward(pixels, contexts, hiddens)
         weights = micro.weights.to(device)
-        return (losses * weights).sum(dim=1) / max(weight, 1.0), features
+        return (losses * weights).sum(dim=1) / max(weight, 1.0), (features[0], features[1])
 
     def _count(self, batch: StepBatch) -> float:
         """Weight of the global batch; also counts samples and reports unreadable ones.

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echojepa.data.manifest import ClipTable
-from echojepa.data.sampling import rows_of
+from echojepa.data.sampling import Seeds, rows_of
 from echojepa.data.stream import PADDING
 from echojepa.errors import AuditError
 from echojepa.train.feed import StepBatch
@@ -131,7 +131,7 @@ class Expected:
     """What the record is compared with."""
 
     clips: ClipTable
-    seed: int
+    seeds: Seeds
     global_batch: int
     origin: int
     """Global sample index of step 0."""
@@ -143,7 +143,7 @@ class Expected:
 
     def digest(self, samples: NDArray[np.int64]) -> str:
         """Digest of the clips that these samples are."""
-        return clip_digest(self.clips.clip_ids(rows_of(samples, len(self.clips), self.seed)))
+        return clip_digest(self.clips.clip_ids(rows_of(samples, len(self.clips), self.seeds)))
 
 
 def audit(folder: Path, starts: dict[int, int], expected: Expected) -> AuditReport:

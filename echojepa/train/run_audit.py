@@ -8,6 +8,7 @@ from echojepa.data.stream import DataConfig
 from echojepa.errors import ManifestError, StorageError
 from echojepa.train.checkpoint import newest_valid, step_of
 from echojepa.train.record import AuditReport, Expected, audit
+from echojepa.train.rollback import seeds_of
 from echojepa.train.run_folder import RunFolder
 
 
@@ -30,7 +31,7 @@ def audit_run(folder: RunFolder) -> AuditReport:
         )
     expected = Expected(
         clips=clips,
-        seed=tree["seed"],
+        seeds=seeds_of(folder, tree["seed"]),
         global_batch=tree["loop"]["global_batch"],
         origin=attempts[-1]["origin"],
     )

@@ -29,6 +29,11 @@ class LoopConfig(Strict):
     probe_every_steps: int | None = changeable(None, gt=0)
     """Fit a small probe on the frozen target this often; null never."""
 
+    @property
+    def last_step(self) -> int:
+        """Where this start of the run ends."""
+        return min(self.num_steps, self.stop_after_step or self.num_steps)
+
 
 @dataclass
 class LoopState:

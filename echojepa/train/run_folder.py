@@ -3,6 +3,7 @@
 config.yaml       the resolved config       run.json         fingerprints and versions
 attempts.jsonl    one line per start        events.jsonl     one line per unusual thing
 metrics.jsonl     scalars per logged step   rejected.parquet clips that could not be read
+interventions.jsonl   rollbacks, and the samples from which on another seed holds
 samples/          what was trained on       checkpoints/     see `checkpoint`
 tensorboard/      scalars and images        encoder/         the exported encoder
 """
@@ -114,6 +115,15 @@ class RunFolder:
         """All recorded events, or those of one kind."""
         found = read_lines(self.path / "events.jsonl")
         return [e for e in found if kind is None or e["kind"] == kind]
+
+    def intervene(self, step: int, first_sample: int, reason: str) -> None:
+        """Record that the run went back to `step`, and that samples differ from `first_sample`."""
+        line = {"step": step, "first_sample": first_sample, "reason": reason}
+        self._append("interventions.jsonl", line)
+
+    def interventions(self) -> list[dict[str, Any]]:
+        """All rollbacks."""
+        return read_lines(self.path / "interventions.jsonl")
 
     def metrics(self, step: int, values: dict[str, float]) -> None:
         """Record the scalars of a step."""

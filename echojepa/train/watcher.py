@@ -44,8 +44,10 @@ class StepReport:
     """Per generator, over the global batch, [G] or [2 G]; see `JepaOutput`. They add up."""
     weight: float
     """Readable clips in the global batch."""
-    features: torch.Tensor
-    """Target features of the rank's last micro-batch, [B, N, D]."""
+    target_features: torch.Tensor
+    """Of the rank's last micro-batch, [B, N, D]."""
+    online_features: torch.Tensor
+    """Of its last context, [B, K, D]."""
     rates: dict[str, float]
     seconds: float
 
@@ -61,9 +63,14 @@ class Cadence:
     """The last step is always logged and probed."""
 
     @classmethod
-    def of(cls, config: LoopConfig, last: int) -> Cadence:
-        """As the config says, for a run that ends after step `last`."""
-        return cls(config.log_every_steps, config.image_every_steps, config.probe_every_steps, last)
+    def of(cls, config: LoopConfig) -> Cadence:
+        """As the config says."""
+        return cls(
+            config.log_every_steps,
+            config.image_every_steps,
+            config.probe_every_steps,
+            config.last_step,
+        )
 
 
 class Watcher(Protocol):
@@ -152,8 +159,12 @@ class RunWatcher:
 
     def _metrics(self, report: StepReport) -> dict[str, float]:
         """Scalars of this step and of the time since the last logged one; a collective call."""
-        weights = report.batch.micro_batches[-1].weights.to(report.features.device)
-        moments = feature_moments(report.features, weights)
+        device = report.target_features.device
+        weights = report.batch.micro_batches[-1].weights.to(device)
+        target, online = (
+            spread(feature_moments(features, weights), features.shape[-1])
+            for features in (report.target_features, report.online_features)
+        )
         elapsed = time.perf_counter() - self._since
         clips_per_second = self._clips / elapsed
         generators = len(self._masks.config.generators)
@@ -165,15 +176,16 @@ class RunWatcher:
             **{f"loss_context_{i}": float(x) for i, x in enumerate(visible)},
             **report.rates,
             "gradient_norm": report.result.gradient_norm,
-            **spread(moments, report.features.shape[-1]),
+            **target,
+            **{f"online_{name}": value for name, value in online.items()},
             "clips_per_second": clips_per_second,
             "step_seconds": elapsed / self._steps,
             "data_wait_share": float(waited) / self._world_size / elapsed,
             "held_frames_per_clip": float(held) / max(self._clips, 1.0),
-            "memory_gb": memory_bytes(report.features.device) / 1e9,
+            "memory_gb": memory_bytes(device) / 1e9,
             "world_size": float(self._world_size),
         }
-        peak = peak_flops(report.features.device)
+        peak = peak_flops(device)
         if peak is not None:
             used = self._flops_per_clip * clips_per_second
             metrics["model_flops_utilisation"] = used / (peak * self._world_size)
@@ -220,6 +232,7 @@ def _tag(name: str) -> str:
         "gradient_norm": "health",
         "feature_std": "health",
         "effective_rank": "health",
+        "online": "health",
         "probe": "probe",
     }
     if "/" in name:

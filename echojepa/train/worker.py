@@ -11,6 +11,7 @@ from typing import Protocol
 
 from torch import nn
 
+from echojepa.data.sampling import Seeds
 from echojepa.data.stream import BlockDecoder, Columns, DataConfig, Segment, StreamShape
 from echojepa.train.engine import Engine, OptimizerConfig, PlainEngine
 
@@ -25,12 +26,15 @@ class Worker(Protocol):
         """Wrap a freshly built module."""
 
     def open_segment(
-        self, data: DataConfig, seed: int, shape: StreamShape, segment: Segment
+        self, data: DataConfig, seeds: Seeds, shape: StreamShape, segment: Segment
     ) -> Iterator[Columns]:
         """This rank's blocks of a segment, in order; every rank calls this at the same step."""
 
     def report(self, metrics: dict[str, float]) -> None:
         """Hand metrics to whoever launched the run; every rank calls this at the same step."""
+
+    def beat(self) -> None:
+        """Every rank calls this whenever it has got on; long silence means that it hangs."""
 
     def save_requested(self) -> bool:
         """Whether whoever launched the run wants a checkpoint after this step; rank 0 decides."""
@@ -51,15 +55,18 @@ class LocalWorker:
         return PlainEngine(module, config)
 
     def open_segment(
-        self, data: DataConfig, seed: int, shape: StreamShape, segment: Segment
+        self, data: DataConfig, seeds: Seeds, shape: StreamShape, segment: Segment
     ) -> Iterator[Columns]:
         """See `Worker`."""
-        decode = BlockDecoder(data, seed)
+        decode = BlockDecoder(data, seeds)
         for step in range(segment.start, segment.stop):
             for block in shape.rank_blocks(self.rank):
                 yield decode(shape.block_samples(step, block))
 
     def report(self, metrics: dict[str, float]) -> None:
+        """See `Worker`; nobody listens."""
+
+    def beat(self) -> None:
         """See `Worker`; nobody listens."""
 
     def save_requested(self) -> bool:

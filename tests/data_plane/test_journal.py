@@ -15,7 +15,7 @@ from clips import clip_rows
 
 from echojepa.data.journal import CrashJournal
 from echojepa.data.manifest import ClipFilter, write_manifest
-from echojepa.data.sampling import ClipConfig
+from echojepa.data.sampling import ClipConfig, Seeds
 from echojepa.data.stream import BlockDecoder, DataConfig
 from echojepa.errors import ClipError
 
@@ -144,10 +144,10 @@ def test_the_decoder_reports_a_clip_that_kills(tmp_path: Path) -> None:
     folder = tmp_path / "journal"
     data = missing_clip(tmp_path)
     run(folder, "5", "SIGSEGV")
-    once = BlockDecoder(data, 0, folder)(np.array([5]))
+    once = BlockDecoder(data, Seeds(0), folder)(np.array([5]))
     assert once["problem"][0].startswith("open|missing|")
     run(folder, "5", "SIGSEGV")
-    twice = BlockDecoder(data, 0, folder)(np.array([4, 5, 6]))
+    twice = BlockDecoder(data, Seeds(0), folder)(np.array([4, 5, 6]))
     assert twice["problem"][1] == "decode|crash|2 decode processes died on this clip"
     assert twice["problem"][0].startswith("open|missing|")
     assert twice["problem"][2].startswith("open|missing|")
@@ -158,11 +158,11 @@ def test_an_unreadable_clip_is_no_crash(tmp_path: Path) -> None:
     """Decoders are killed when they idle, too: an error must not stand in the journal as busy."""
     folder = tmp_path / "journal"
     data = missing_clip(tmp_path)
-    BlockDecoder(data, 0, folder)(np.array([5]))
+    BlockDecoder(data, Seeds(0), folder)(np.array([5]))
     (left,) = folder.iterdir()
     for _ in range(2):  # what this process leaves is what two that were killed now would have left
         dead = subprocess.Popen([sys.executable, "-c", ""])
         dead.wait()
         shutil.copy(left, folder / f"{dead.pid}.sample")
-    block = BlockDecoder(data, 0, folder)(np.array([5]))
+    block = BlockDecoder(data, Seeds(0), folder)(np.array([5]))
     assert block["problem"][0].startswith("open|missing|")

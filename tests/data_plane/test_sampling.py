@@ -17,6 +17,7 @@ from echojepa.data.sampling import (
     Domain,
     Permutation,
     SampleRng,
+    Seeds,
     centre_view,
     crop_box,
     draw,
@@ -87,19 +88,19 @@ def test_permutation_of_18_million_clips_needs_no_memory() -> None:
 @settings(max_examples=30, deadline=None)
 def test_rows_do_not_depend_on_how_samples_are_grouped(n: int, first: int, count: int) -> None:
     s = np.arange(first, first + count)
-    rows = rows_of(s, n, 9)
-    alone = [int(rows_of(s[i : i + 1], n, 9)[0]) for i in range(0, count, 7)]
+    rows = rows_of(s, n, Seeds(9))
+    alone = [int(rows_of(s[i : i + 1], n, Seeds(9))[0]) for i in range(0, count, 7)]
     assert rows[::7].tolist() == alone
     order = np.random.default_rng(0).permutation(count)
-    assert np.array_equal(rows_of(s[order], n, 9), rows[order])
+    assert np.array_equal(rows_of(s[order], n, Seeds(9)), rows[order])
 
 
 def test_every_epoch_covers_every_row_once() -> None:
     n, epochs = 37, 5
-    rows = rows_of(np.arange(n * epochs), n, 4).reshape(epochs, n)
+    rows = rows_of(np.arange(n * epochs), n, Seeds(4)).reshape(epochs, n)
     assert all(sorted(epoch) == list(range(n)) for epoch in rows.tolist())
     assert len({tuple(epoch) for epoch in rows.tolist()}) == epochs
-    across = rows_of(np.arange(n - 5, n + 5), n, 4)
+    across = rows_of(np.arange(n - 5, n + 5), n, Seeds(4))
     assert np.array_equal(across, np.concatenate([rows[0, -5:], rows[1, :5]]))
 
 
@@ -132,7 +133,7 @@ def test_golden_numbers() -> None:
         4938408,
         17562565,
     ]
-    window, box = draw(3, 41, ROW, ClipConfig(num_frames=8))
+    window, box = draw(Seeds(3), 41, ROW, ClipConfig(num_frames=8))
     assert window.indices.tolist() == [64, 67, 69, 71, 73, 75, 77, 79]
     assert box == Box(top=44, left=43, height=194, width=205)
 
@@ -360,17 +361,17 @@ def same(one: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
 
 def test_draw_is_pure() -> None:
     clip = ClipConfig()
-    forward = [draw(1, s, ROW, clip) for s in range(50)]
-    backward = [draw(1, s, ROW, clip) for s in reversed(range(50))][::-1]
+    forward = [draw(Seeds(1), s, ROW, clip) for s in range(50)]
+    backward = [draw(Seeds(1), s, ROW, clip) for s in reversed(range(50))][::-1]
     assert all(map(same, forward, backward))
-    other_seed = [draw(2, s, ROW, clip) for s in range(50)]
+    other_seed = [draw(Seeds(2), s, ROW, clip) for s in range(50)]
     assert not any(map(same, forward, other_seed))
     assert not any(map(same, forward[1:], forward[:-1]))
 
 
 def test_draw_places_windows_everywhere() -> None:
     clip = ClipConfig(num_frames=16, fps=24.0)
-    starts = np.array([draw(0, s, ROW, clip)[0].indices[0] for s in range(600)])
+    starts = np.array([draw(Seeds(0), s, ROW, clip)[0].indices[0] for s in range(600)])
     latest = round(window_start_range(120, 50.0, clip) * 50)
     assert starts.min() == 0
     assert starts.max() == latest
@@ -380,9 +381,9 @@ def test_draw_places_windows_everywhere() -> None:
 
 def test_draw_rejects_as_configured() -> None:
     with pytest.raises(ClipError, match="too_short"):
-        draw(0, 0, {**ROW, "num_frames": 4}, ClipConfig(short="reject"))
+        draw(Seeds(0), 0, {**ROW, "num_frames": 4}, ClipConfig(short="reject"))
     with pytest.raises(ClipError, match="too_slow"):
-        draw(0, 0, {**ROW, "native_fps": 20.0}, ClipConfig(above_native="reject"))
+        draw(Seeds(0), 0, {**ROW, "native_fps": 20.0}, ClipConfig(above_native="reject"))
 
 
 def test_centre_view() -> None:

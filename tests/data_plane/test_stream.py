@@ -24,7 +24,7 @@ from echojepa.data.manifest import (
     with_absolute_uris,
     write_manifest,
 )
-from echojepa.data.sampling import ClipConfig, draw, rows_of
+from echojepa.data.sampling import ClipConfig, Seeds, draw, rows_of
 from echojepa.data.stream import (
     MAX_BLOCK_BYTES,
     MAX_SEGMENT_BLOCKS,
@@ -222,7 +222,7 @@ def altered(phantom: Path, folder: Path, change: dict[int, dict[str, Any]]) -> P
 
 def samples_of(rows: list[int], num_clips: int, seed: int = SEED) -> list[int]:
     """The sample of the first epoch in which each row comes up."""
-    order = rows_of(np.arange(num_clips), num_clips, seed).tolist()
+    order = rows_of(np.arange(num_clips), num_clips, Seeds(seed)).tolist()
     return [order.index(row) for row in rows]
 
 
@@ -234,7 +234,7 @@ def equal(one: Columns, other: Columns) -> bool:
 def test_a_block_holds_what_was_drawn(phantom_manifest: Path) -> None:
     data = config(phantom_manifest)
     s = np.array([0, 5, 23, 24, 31], np.int64)  # across the border of an epoch
-    block = BlockDecoder(data, SEED)(s)
+    block = BlockDecoder(data, Seeds(SEED))(s)
     assert {name: (column.dtype, column.shape) for name, column in block.items()} == {
         "s": (np.int64, (5,)),
         "clip_id": (object, (5,)),
@@ -247,9 +247,9 @@ def test_a_block_holds_what_was_drawn(phantom_manifest: Path) -> None:
     assert block["weight"].tolist() == [1.0] * 5
     assert block["problem"].tolist() == [""] * 5
     clips = open_clips(data.manifest, data.where)
-    for i, row_number in enumerate(rows_of(s, len(clips), SEED).tolist()):
+    for i, row_number in enumerate(rows_of(s, len(clips), Seeds(SEED)).tolist()):
         row = clips.row(row_number)
-        window, box = draw(SEED, int(s[i]), row, SMALL)
+        window, box = draw(Seeds(SEED), int(s[i]), row, SMALL)
         frames = read_frames(row["uri"], window.indices)
         assert block["clip_id"][i] == row["clip_id"]
         assert block["held_frames"][i] == window.held_frames == 0
@@ -259,7 +259,7 @@ def test_a_block_holds_what_was_drawn(phantom_manifest: Path) -> None:
 
 def test_the_same_sample_has_the_same_bytes_anywhere(phantom_manifest: Path) -> None:
     data = config(phantom_manifest)
-    one, other = BlockDecoder(data, SEED), BlockDecoder(data, SEED)
+    one, other = BlockDecoder(data, Seeds(SEED)), BlockDecoder(data, Seeds(SEED))
     s = np.arange(10, 16)
     together = one(s)
     assert equal(together, one(s))
@@ -268,35 +268,35 @@ def test_the_same_sample_has_the_same_bytes_anywhere(phantom_manifest: Path) -> 
     assert equal(together, {name: column[::-1] for name, column in backwards.items()})
     alone = other(s[2:3])
     assert np.array_equal(alone["clip"][0], together["clip"][2])
-    another_seed = BlockDecoder(data, SEED + 1)(s)
+    another_seed = BlockDecoder(data, Seeds(SEED + 1))(s)
     assert not np.array_equal(another_seed["clip"], together["clip"])
 
 
 def test_decoders_agree(phantom_manifest: Path) -> None:
     s = np.arange(6)
-    auto = BlockDecoder(config(phantom_manifest), SEED)(s)
-    assert equal(auto, BlockDecoder(config(phantom_manifest, decoder="pyav"), SEED)(s))
-    decord = BlockDecoder(config(phantom_manifest, decoder="decord"), SEED)(s)
+    auto = BlockDecoder(config(phantom_manifest), Seeds(SEED))(s)
+    assert equal(auto, BlockDecoder(config(phantom_manifest, decoder="pyav"), Seeds(SEED))(s))
+    decord = BlockDecoder(config(phantom_manifest, decoder="decord"), Seeds(SEED))(s)
     assert decord["weight"].tolist() == [1.0] * 6
     assert np.abs(decord["clip"].astype(int) - auto["clip"]).mean() < 2
 
 
 def test_held_frames_are_counted(phantom_manifest: Path) -> None:
     long = ClipConfig(num_frames=16, fps=10.0, size=48)  # 1.5 s of at most 0.96 s
-    block = BlockDecoder(config(phantom_manifest, clip=long), SEED)(np.arange(4))
+    block = BlockDecoder(config(phantom_manifest, clip=long), Seeds(SEED))(np.arange(4))
     assert block["weight"].tolist() == [1.0] * 4
     for held, pixels in zip(block["held_frames"], block["clip"], strict=True):
         assert 0 < held < 16
         assert (pixels[-held:] == pixels[-held]).all()
     rejecting = long.model_copy(update={"short": "reject"})
-    rejected = BlockDecoder(config(phantom_manifest, clip=rejecting), SEED)(np.arange(4))
+    rejected = BlockDecoder(config(phantom_manifest, clip=rejecting), Seeds(SEED))(np.arange(4))
     assert rejected["weight"].tolist() == [0.0] * 4
     for problem in rejected["problem"]:
         assert problem.startswith("sample|too_short|24 frames at ")
 
 
 def test_padding_rows(phantom_manifest: Path) -> None:
-    decoder = BlockDecoder(config(phantom_manifest), SEED)
+    decoder = BlockDecoder(config(phantom_manifest), Seeds(SEED))
     block = decoder(np.array([7, PADDING, 8, PADDING]))
     assert block["s"].tolist() == [7, PADDING, 8, PADDING]
     assert block["weight"].tolist() == [1, 0, 1, 0]
@@ -330,11 +330,11 @@ def test_what_cannot_be_read_keeps_its_row_with_weight_0(
         avi: {"uri": str(cut)},
     }
     manifest = altered(phantom_manifest, tmp_path, change)
-    good = BlockDecoder(config(phantom_manifest), SEED)
-    decoder = BlockDecoder(config(manifest), SEED)
+    good = BlockDecoder(config(phantom_manifest), Seeds(SEED))
+    decoder = BlockDecoder(config(manifest), Seeds(SEED))
     s = np.arange(len(rows))
     block, expected = decoder(s), good(s)
-    order = rows_of(s, len(rows), SEED)
+    order = rows_of(s, len(rows), Seeds(SEED))
     bad = np.isin(order, list(change))
     assert bad.sum() == 6
     assert block["weight"].tolist() == (~bad).astype(float).tolist()
@@ -371,7 +371,7 @@ def test_no_file_takes_its_block_down(
     names = ["codec.mp4", "head.mp4", "number.dcm", "bits.dcm", "n\0ul.mp4"]
     change = {i: {"uri": str(tmp_path / name)} for i, name in enumerate(names)}
     manifest = altered(phantom_manifest, tmp_path, change)
-    decoder = BlockDecoder(config(manifest), SEED)
+    decoder = BlockDecoder(config(manifest), Seeds(SEED))
     good = samples_of([7, 8], 24)
     for row, name in enumerate(names):
         block = decoder(np.array([good[0], *samples_of([row], 24), good[1]]))
@@ -394,17 +394,17 @@ def test_a_dicom_clip_is_one_more_clip(phantom_manifest: Path, dicom: str, tmp_p
     rows = [*table.to_pylist(), row]
     path = write_manifest(pa.Table.from_pylist(rows, table.schema), tmp_path / "manifest.parquet")
     (s,) = samples_of([24], 25)
-    block = BlockDecoder(config(path), SEED)(np.array([s, (s + 1) % 25]))
+    block = BlockDecoder(config(path), Seeds(SEED))(np.array([s, (s + 1) % 25]))
     assert block["weight"].tolist() == [1, 1]
     assert block["clip_id"][0] == "dicom"
-    window, box = draw(SEED, s, row, SMALL)
+    window, box = draw(Seeds(SEED), s, row, SMALL)
     pixels = pydicom.dcmread(dicom).pixel_array
     assert np.array_equal(block["clip"][0], crop_resize(pixels[window.indices], box, 48))
 
 
 def test_a_bad_manifest_stops_the_decoder(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="no such manifest"):
-        BlockDecoder(config(tmp_path / "none.parquet"), SEED)
+        BlockDecoder(config(tmp_path / "none.parquet"), Seeds(SEED))
 
 
 # ---------------------------------------------------------------------------------- checking
@@ -414,15 +414,15 @@ def test_a_bad_manifest_stops_the_decoder(tmp_path: Path) -> None:
 def received(phantom_manifest: Path) -> tuple[Columns, ClipTable]:
     """A good block with padding, and the clips it is of."""
     data = config(phantom_manifest)
-    block = BlockDecoder(data, SEED)(np.array([20, 21, 22, 23, 24, PADDING]))
+    block = BlockDecoder(data, Seeds(SEED))(np.array([20, 21, 22, 23, 24, PADDING]))
     return block, open_clips(data.manifest, data.where)
 
 
 def test_the_planned_block_passes(received: tuple[Columns, ClipTable]) -> None:
     block, clips = received
-    check_block(block, np.array([20, 21, 22, 23, 24, PADDING]), clips, SEED)
+    check_block(block, np.array([20, 21, 22, 23, 24, PADDING]), clips, Seeds(SEED))
     padding = {name: column[5:] for name, column in block.items()}
-    check_block(padding, np.array([PADDING]), clips, SEED)
+    check_block(padding, np.array([PADDING]), clips, Seeds(SEED))
 
 
 @pytest.mark.parametrize(
@@ -442,14 +442,14 @@ def test_another_block_than_planned(
 ) -> None:
     block, clips = received
     with pytest.raises(BrokenInvariantError, match="expected samples"):
-        check_block(block, np.array(expected), clips, SEED)
+        check_block(block, np.array(expected), clips, Seeds(SEED))
 
 
 def test_a_doubled_row(received: tuple[Columns, ClipTable]) -> None:
     block, clips = received
     doubled = {name: column[[0, 1, 1, 3, 4, 5]] for name, column in block.items()}
     with pytest.raises(BrokenInvariantError, match="expected samples"):
-        check_block(doubled, block["s"], clips, SEED)
+        check_block(doubled, block["s"], clips, Seeds(SEED))
 
 
 def test_pixels_of_another_clip(received: tuple[Columns, ClipTable]) -> None:
@@ -457,9 +457,9 @@ def test_pixels_of_another_clip(received: tuple[Columns, ClipTable]) -> None:
     ids = block["clip_id"]
     for wrong in (ids[[1, 0, 2, 3, 4, 5]], ids[[0, 0, 2, 3, 4, 5]]):
         with pytest.raises(BrokenInvariantError, match="other clips than planned"):
-            check_block({**block, "clip_id": wrong}, block["s"], clips, SEED)
+            check_block({**block, "clip_id": wrong}, block["s"], clips, Seeds(SEED))
     with pytest.raises(BrokenInvariantError, match="other clips than planned"):
-        check_block(block, block["s"], clips, SEED + 1)  # decoded with another seed
+        check_block(block, block["s"], clips, Seeds(SEED + 1))  # decoded with another seed
 
 
 def test_a_block_of_another_manifest(
@@ -469,7 +469,7 @@ def test_a_block_of_another_manifest(
     renamed = altered(phantom_manifest, tmp_path, {i: {"clip_id": f"x{i}"} for i in range(24)})
     clips = open_clips(renamed, ClipFilter(split=None))
     with pytest.raises(BrokenInvariantError, match="other clips than planned"):
-        check_block(block, block["s"], clips, SEED)
+        check_block(block, block["s"], clips, Seeds(SEED))
 
 
 # -------------------------------------------------------------------------------------- settings

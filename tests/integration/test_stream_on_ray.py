@@ -17,7 +17,7 @@ import pytest
 from echojepa.data.decode import probe
 from echojepa.data.manifest import open_clips, read_manifest, with_absolute_uris, write_manifest
 from echojepa.data.pipeline import blocks_of, open_stream
-from echojepa.data.sampling import ClipConfig
+from echojepa.data.sampling import ClipConfig, Seeds
 from echojepa.data.stream import (
     DataConfig,
     Segment,
@@ -47,7 +47,7 @@ def consume(
 ) -> list[list[str]]:
     """Read a segment with one thread per rank, checking every block; returns the clip ids."""
     clips = open_clips(data.manifest, data.where)
-    iterators = open_stream(data, SEED, shape, segment, f"test-{os.getpid()}")
+    iterators = open_stream(data, Seeds(SEED), shape, segment, f"test-{os.getpid()}")
     seen: list[list[str]] = [[] for _ in delays]
     errors: list[BaseException] = []
 
@@ -57,7 +57,7 @@ def consume(
             for step in range(segment.start, segment.stop):
                 for number in shape.rank_blocks(rank):
                     block = next(blocks)
-                    check_block(block, shape.block_samples(step, number), clips, SEED)
+                    check_block(block, shape.block_samples(step, number), clips, Seeds(SEED))
                     seen[rank] += [str(i) for i in block["clip_id"]]
                     time.sleep(delays[rank])
             assert next(blocks, None) is None
@@ -115,7 +115,7 @@ def test_a_real_dicom_clip_is_one_more_clip(phantom_manifest: Path, tmp_path: Pa
     data = data_config(with_the_clip_of_pydicom(phantom_manifest, tmp_path))
     num_clips = len(read_manifest(data.manifest))
     shape = stream_shape(num_clips, 5, 1, data.clip)
-    (iterator,) = open_stream(data, SEED, shape, Segment(0, 1), f"test-{os.getpid()}")
+    (iterator,) = open_stream(data, Seeds(SEED), shape, Segment(0, 1), f"test-{os.getpid()}")
     found = [
         (pixels, weight)
         for block in blocks_of(iterator)

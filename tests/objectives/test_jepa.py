@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from echojepa.data.sampling import Seeds
 from echojepa.models.encoder import EncoderConfig
 from echojepa.models.predictor import PredictorConfig
 from echojepa.models.preprocess import normalise
@@ -45,7 +46,7 @@ def jepa(exponent: float = 1.0) -> Jepa:
 def batch(size: int = 3) -> Batch:
     """Random clips of 4 frames of 24 x 24 pixels, and their masks."""
     pixels = torch.randint(0, 256, (size, 4, 24, 24, 3), dtype=torch.uint8)
-    drawn = MaskSampler(MASKS, MODEL.encoder.grid(4, 24, 24), seed=0)(np.arange(size))
+    drawn = MaskSampler(MASKS, MODEL.encoder.grid(4, 24, 24), Seeds(0))(np.arange(size))
     contexts = [torch.from_numpy(m.context) for m in drawn]
     hiddens = [torch.from_numpy(m.hidden) for m in drawn]
     return pixels, contexts, hiddens

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from echojepa.data.sampling import Seeds
 from echojepa.errors import ConfigError
 from echojepa.models.attention import Grid
 from echojepa.objectives.masks import BlockMaskConfig, MaskConfig, MaskSampler, TokenMask
@@ -35,7 +36,7 @@ REFERENCE = MaskConfig(truncate_group=128)
 @cache
 def sampler(config: MaskConfig = MaskConfig(), grid: Grid = GRID, seed: int = 0) -> MaskSampler:  # noqa: B008 - frozen
     """Samplers are pure and slow to make."""
-    return MaskSampler(config, grid, seed)
+    return MaskSampler(config, grid, Seeds(seed))
 
 
 def visible(fraction: float) -> BlockMaskConfig:
@@ -58,7 +59,7 @@ def equal(one: list[TokenMask], other: list[TokenMask]) -> bool:
 def test_every_mask_is_an_exact_partition_into_whole_tubes(
     grid: Grid, seed: int, samples: list[int]
 ) -> None:
-    masks = MaskSampler(FEW_BLOCKS, grid, seed)
+    masks = MaskSampler(FEW_BLOCKS, grid, Seeds(seed))
     drawn = masks(np.array(samples))
     for (context, hidden), num_hidden in zip(drawn, masks.num_hidden, strict=True):
         assert hidden.shape == (len(samples), num_hidden * grid.frames)
@@ -124,13 +125,13 @@ def test_a_context_fraction_that_hides_nothing_or_everything_is_refused(
     fraction: float, hidden: int
 ) -> None:
     with pytest.raises(ConfigError, match=f"hides {hidden} of 196 cells") as caught:
-        MaskSampler(MaskConfig(generators=(visible(fraction),)), GRID, 0)
+        MaskSampler(MaskConfig(generators=(visible(fraction),)), GRID, Seeds(0))
     assert caught.value.where == "objective.masks.generators.0"
 
 
 def test_a_grid_too_small_for_the_blocks_is_refused() -> None:
     with pytest.raises(ConfigError, match="leave no context on a grid of 4 x 4 in 3") as caught:
-        MaskSampler(MaskConfig(), Grid(8, 4, 4), 0)
+        MaskSampler(MaskConfig(), Grid(8, 4, 4), Seeds(0))
     assert caught.value.where == "objective.masks.generators.1"
     assert "larger clip" in caught.value.remedy
 
@@ -139,7 +140,7 @@ def test_a_grid_too_small_for_the_blocks_is_refused() -> None:
 def test_masks_are_pure_in_seed_and_sample(config: MaskConfig) -> None:
     """Whatever else is in the batch; with truncation, whichever part of the group it is."""
     grid = Grid(2, 8, 9)
-    masks, again = sampler(config, grid, 5), MaskSampler(config, grid, 5)
+    masks, again = sampler(config, grid, 5), MaskSampler(config, grid, Seeds(5))
     whole = masks(np.arange(32, 48))
     order = np.random.default_rng(0).permutation(16)
     for rows in (np.array([7]), np.arange(12, 16), order[:5], order, np.arange(16)):

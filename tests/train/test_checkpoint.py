@@ -23,7 +23,7 @@ from echojepa.train.checkpoint import (
 from echojepa.train.engine import Shard, Shards
 from echojepa.train.shards import ShardReader, reshard, write_shards
 
-KEEP_ALL = Retention(keep_last=99, keep_every_steps=None)
+KEEP_ALL = Retention(keep_last=99, keep_every_steps=None, healthy_until=0)
 
 
 def shards_of(value: float) -> Shards:
@@ -100,7 +100,7 @@ def test_saving_again_replaces_a_damaged_one(root: Path) -> None:
 
 
 def test_retention(root: Path) -> None:
-    save(root, 40, shards_of(40), {}, Retention(keep_last=2, keep_every_steps=20))
+    save(root, 40, shards_of(40), {}, Retention(2, keep_every_steps=20, healthy_until=0))
     assert sorted(f.name for f in root.iterdir()) == [
         "step_00000020",
         "step_00000030",
@@ -110,7 +110,7 @@ def test_retention(root: Path) -> None:
 
 def test_retention_does_not_count_what_is_damaged_ahead(root: Path) -> None:
     (folder_of(root, 30) / "state.json").write_text("{}")
-    save(root, 25, shards_of(25), {}, Retention(keep_last=1, keep_every_steps=None))
+    save(root, 25, shards_of(25), {}, Retention(1, keep_every_steps=None, healthy_until=0))
     assert newest_valid(root)[0] == folder_of(root, 25)
     assert sorted(f.name for f in root.iterdir()) == ["step_00000025", "step_00000030"]
 

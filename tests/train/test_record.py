@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echojepa.data.manifest import ClipFilter, ClipTable, open_clips
-from echojepa.data.sampling import rows_of
+from echojepa.data.sampling import Seeds, rows_of
 from echojepa.data.stream import PADDING, StreamShape
 from echojepa.errors import AuditError
 from echojepa.train.feed import MicroBatch, StepBatch
@@ -40,7 +40,7 @@ def write(folder: Path, clips: ClipTable, steps: range, attempt: int, tamper: Ta
 
 
 def batch_of(step: int, samples: np.ndarray, clips: ClipTable) -> StepBatch:
-    ids = clips.clip_ids(rows_of(np.maximum(samples, 0), len(clips), SEED))
+    ids = clips.clip_ids(rows_of(np.maximum(samples, 0), len(clips), Seeds(SEED)))
     micro = MicroBatch(
         samples=samples,
         clip_ids=["" if s == PADDING else i for s, i in zip(samples, ids, strict=True)],
@@ -53,7 +53,7 @@ def batch_of(step: int, samples: np.ndarray, clips: ClipTable) -> StepBatch:
 
 
 def expected(clips: ClipTable, origin: int = 0) -> Expected:
-    return Expected(clips, SEED, SHAPE.global_batch, origin)
+    return Expected(clips, Seeds(SEED), SHAPE.global_batch, origin)
 
 
 def untouched(blocks: list[np.ndarray]) -> list[np.ndarray]:
@@ -121,7 +121,7 @@ def test_a_block_swapped_between_steps_is_found(tmp_path: Path, clips: ClipTable
 
 def test_the_right_index_with_another_clip_is_found(tmp_path: Path, clips: ClipTable) -> None:
     write(tmp_path, clips, range(2), 0, untouched)
-    other = Expected(clips, SEED + 1, SHAPE.global_batch, 0)
+    other = Expected(clips, Seeds(SEED + 1), SHAPE.global_batch, 0)
     assert "hold other clips" in audit(tmp_path, {0: 0}, other).findings[0]
 
 

@@ -47,7 +47,7 @@ def batch(step: int) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tenso
 def train(
     engine: ZeroEngine, step: int, factor: float = 1.0, wd: float = 0.0
 ) -> tuple[bool, float]:
-    losses, _ = engine.forward(*batch(step))
+    losses, *_ = engine.forward(*batch(step))
     engine.backward(losses.mean() * factor / dist.get_world_size(), last=True)
     result = engine.step(1e-3, wd)
     return result.applied, result.gradient_norm
@@ -197,7 +197,7 @@ def averaged(num_steps: int) -> dict[str, Any]:
     replay = {n: t.double() for n, t in engine._target.items()}
     for step in range(num_steps):
         pixels, context, hidden = batch(step)
-        losses, _ = engine.forward(pixels, context[:1], hidden[:1])
+        losses, *_ = engine.forward(pixels, context[:1], hidden[:1])
         engine.backward(losses.mean() / dist.get_world_size(), last=True)
         assert engine.step(1e-3, 0.0).applied
         engine.update_target(0.99925)

@@ -1,0 +1,61 @@
+"""A worker that hangs ends itself, so that its group is started again.
+
+A rank that waits for ever in a collective is alive: Ray's health checks see nothing wrong with it.
+Only the loop knows that no step gets done.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import threading
+import time
+
+from echojepa.train.run_folder import RunFolder
+
+_EXIT_CODE = 70
+
+
+class Heartbeat:
+    """Ends this process if it has beaten once and then stands still for too long.
+
+    What every thread was doing is written into the run folder first, into `hangs/`.
+    """
+
+    def __init__(self, folder: RunFolder, rank: int, limit_seconds: float) -> None:
+        self._folder = folder
+        self._rank = rank
+        self._limit = limit_seconds
+        self._last = time.monotonic()
+        self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
+
+    def beat(self) -> None:
+        """The process gets on; the first call begins the watch."""
+        self._last = time.monotonic()
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="heartbeat", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._stopped.set()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(min(1.0, self._limit / 4)):
+            silence = time.monotonic() - self._last
+            if silence > self._limit:
+                try:
+                    self._say_why(silence)
+                finally:
+                    os._exit(_EXIT_CODE)
+
+    def _say_why(self, silence: float) -> None:
+        hangs = self._folder.path / "hangs"
+        hangs.mkdir(exist_ok=True)
+        file = hangs / f"{time.time_ns()}_rank_{self._rank}.txt"
+        with file.open("w") as opened:
+            faulthandler.dump_traceback(opened, all_threads=True)
+        self._folder.event(
+            "hang", -1, rank=self._rank, seconds=round(silence, 1), stacks=f"hangs/{file.name}"
+        )

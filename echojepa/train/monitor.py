@@ -1,0 +1,105 @@
+"""Is the representation collapsing? Judged from the metrics of logged steps, nothing else.
+
+A collapse is the commonest failure of joint-embedding training, and its loss looks fine: after a
+slow healthy rise it suddenly *drops*, because features that say little are easy to predict. What
+shows it is how spread out the features are. So every statistic of spread is compared with the best
+that this very run has had, and the loss with its own recent past by robust statistics. Medians over
+a few observations stand for the present: one odd batch is no alarm.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from statistics import median
+from typing import Literal
+
+from pydantic import Field
+
+from echojepa.config import Strict
+
+_MAD_TO_SIGMA = 1.4826
+"""Median absolute deviation to standard deviation, for normal values."""
+_LEAST_SIGMA = 0.02
+"""Of the loss's median: the smallest deviation that counts as one sigma."""
+
+
+class MonitorConfig(Strict):
+    """What is alarming, and what follows."""
+
+    on_alarm: Literal["roll_back", "stop"] = "roll_back"
+    """Go back to the last healthy checkpoint, with other windows, crops and masks from there on and
+    another order from the next epoch; or end the run."""
+    max_rollbacks: int = Field(3, ge=0)
+    """A run that needs more ends."""
+    lr_factor: float = Field(1.0, gt=0, le=1)
+    """The learning rate is multiplied by this at every rollback."""
+    rank_floor: float = Field(0.5, gt=0, lt=1)
+    """Alarming share of the best effective rank of the target's features."""
+    spread_floor: float = Field(0.25, gt=0, lt=1)
+    """The same of the features' deviation, and of the online encoder's effective rank."""
+    loss_sigmas: float = Field(8.0, gt=0)
+    """Alarming distance of the loss from its recent median, either way."""
+    patience: int = Field(5, gt=0)
+    """Logged steps whose median stands for the present."""
+    window: int = Field(50, gt=1)
+    """Logged steps before them that are the recent past of the loss."""
+
+
+class Monitor:
+    """Watches one run; see the module."""
+
+    def __init__(self, config: MonitorConfig) -> None:
+        self._config = config
+        self._floors = {
+            "effective_rank": config.rank_floor,
+            "feature_std": config.spread_floor,
+            "online_effective_rank": config.spread_floor,
+            "online_feature_std": config.spread_floor,
+        }
+        self._recent = {name: deque[float](maxlen=config.patience) for name in self._floors}
+        self._best = dict.fromkeys(self._floors, 0.0)
+        self._losses = deque[float](maxlen=config.window + config.patience)
+        self._steps = deque[int](maxlen=config.patience)
+        self.healthy_until = 0
+        """Last step that was followed by `patience` logged steps not even half-way to an alarm."""
+
+    def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
+        """Take in a logged step; returns what is alarming, if anything is.
+
+        A step that is not finite says nothing: it was dropped, and is an event of its own.
+        """
+        if not all(math.isfinite(metrics[name]) for name in ("loss", *self._floors)):
+            return None
+        dangers = [self._of_spread(name, metrics[name]) for name in self._floors]
+        dangers.append(self._of_loss(metrics["loss"]))
+        danger, reason = max(dangers)
+        self._steps.append(step)
+        if danger < 0.5 and len(self._steps) == self._config.patience:
+            self.healthy_until = self._steps[0]
+        return reason if danger > 1 else None
+
+    def _of_spread(self, name: str, value: float) -> tuple[float, str]:
+        """Danger, 0 at the best value and 1 at the floor, and its description."""
+        recent = self._recent[name]
+        recent.append(value)
+        if len(recent) < self._config.patience:
+            return 0.0, ""
+        now = median(recent)
+        best = self._best[name] = max(self._best[name], now)
+        danger = (1 - now / max(best, 1e-12)) / (1 - self._floors[name])
+        return danger, f"{name} has fallen from {best:.3g} to {now:.3g}"
+
+    def _of_loss(self, value: float) -> tuple[float, str]:
+        self._losses.append(value)
+        if len(self._losses) < self._config.window + self._config.patience:
+            return 0.0, ""
+        losses = list(self._losses)
+        past, now = losses[: self._config.window], median(losses[self._config.window :])
+        usual = median(past)
+        sigma = _MAD_TO_SIGMA * median(abs(x - usual) for x in past)
+        sigmas = abs(now - usual) / max(sigma, _LEAST_SIGMA * abs(usual), 1e-12)
+        return sigmas / self._config.loss_sigmas, (
+            f"the loss has jumped from {usual:.3g} to {now:.3g}, {sigmas:.0f} sigmas"
+        )

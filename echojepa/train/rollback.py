@@ -1,0 +1,91 @@
+"""What follows an alarm of the monitor: the run goes back and takes another way, or ends.
+
+The checkpoints after the last healthy one are set aside, the intervention is written down, and the
+workers end; whoever launched them starts them again, and they find the healthy checkpoint. Samples
+from there on follow another seed (see `Seeds`), which the audit learns from the same file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from echojepa.data.sampling import Seeds
+from echojepa.errors import CollapseError
+from echojepa.train import collectives
+from echojepa.train.checkpoint import find_damage, step_of
+from echojepa.train.monitor import Monitor, MonitorConfig
+from echojepa.train.run_config import LoopState
+from echojepa.train.run_folder import RunFolder, read_lines
+
+
+class RolledBackError(Exception):
+    """The run has gone back to an earlier checkpoint; starting it again goes on from there."""
+
+
+class CollapseGuard:
+    """Judges every logged step; every rank calls it with the same metrics."""
+
+    def __init__(
+        self, config: MonitorConfig, folder: RunFolder, state: LoopState, global_batch: int
+    ) -> None:
+        """Remembers what earlier starts of the run logged up to where it goes on, `state`."""
+        self._config = config
+        self._folder = folder
+        self._origin = state.origin
+        self._global_batch = global_batch
+        self._monitor = Monitor(config)
+        for step, line in sorted(
+            {line["step"]: line for line in read_lines(folder.path / "metrics.jsonl")}.items()
+        ):
+            if step <= state.step:
+                self._monitor.observe(step, line)
+
+    @property
+    def healthy_until(self) -> int:
+        """Last step at which nothing was suspicious."""
+        return self._monitor.healthy_until
+
+    def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Judge step `step`.
+
+        Raises:
+            RolledBackError: the run has collapsed and gone back.
+            CollapseError: it has collapsed and must not, or not again.
+        """
+        reason = collectives.broadcast(self._monitor.observe(step, metrics))
+        if reason is None:
+            return
+        before = len(self._folder.interventions())
+        if self._config.on_alarm == "stop" or before >= self._config.max_rollbacks:
+            if collectives.world()[0] == 0:
+                self._folder.event("collapse", step, reason=reason)
+            raise CollapseError(
+                f"{reason} at step {step}, after {before} rollback(s)",
+                "Fork from a healthy checkpoint with another seed, a lower rate or a slower EMA.",
+                str(self._folder.path),
+            )
+        target = collectives.broadcast(
+            self._go_back(step, reason) if collectives.world()[0] == 0 else None
+        )
+        raise RolledBackError(f"{reason} at step {step}; back to step {target}")
+
+    def _go_back(self, step: int, reason: str) -> int:
+        """Set unhealthy checkpoints aside, then note the intervention; returns where it goes on.
+
+        In this order: a run that dies in between only comes by the same alarm again.
+        """
+        target = 0
+        for folder in sorted(self._folder.checkpoints.glob("step_*"), reverse=True):
+            if step_of(folder) <= self.healthy_until and find_damage(folder) is None:
+                target = step_of(folder)
+                break
+            aside = f"abandoned_{len(self._folder.interventions())}_{folder.name}"
+            folder.rename(folder.with_name(aside))
+        self._folder.event("collapse", step, reason=reason)
+        self._folder.intervene(target, self._origin + target * self._global_batch, reason)
+        return target
+
+
+def seeds_of(folder: RunFolder, base: int) -> Seeds:
+    """The seeds of a run, with the changes that its interventions made."""
+    return Seeds(base, tuple(line["first_sample"] for line in folder.interventions()))
