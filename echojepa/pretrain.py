@@ -8,7 +8,6 @@ knows neither Ray nor DeepSpeed; they are behind the `Worker`.
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import asdict
 from typing import NamedTuple
 
 import torch
@@ -18,7 +17,7 @@ from echojepa.config import Strict, changeable
 from echojepa.data.manifest import open_clips
 from echojepa.data.sampling import Seeds
 from echojepa.data.stream import DataConfig, StreamShape, stream_shape
-from echojepa.errors import ConfigError, StorageError
+from echojepa.errors import ConfigError
 from echojepa.models.attention import Grid
 from echojepa.models.flops import encoder_flops, predictor_flops
 from echojepa.objectives.jepa import Jepa, JepaConfig, ModelConfig
@@ -29,11 +28,13 @@ from echojepa.train.engine import Engine, OptimizerConfig, at_batch
 from echojepa.train.export import export_encoder
 from echojepa.train.feed import Feed
 from echojepa.train.loop import Loop
+from echojepa.train.mirror import Mirror
 from echojepa.train.monitor import MonitorConfig
 from echojepa.train.record import SampleRecord
 from echojepa.train.rollback import CollapseGuard, seeds_of
-from echojepa.train.run_config import LoopConfig, LoopState
+from echojepa.train.run_config import LoopConfig
 from echojepa.train.run_folder import RunFolder, provenance
+from echojepa.train.saver import Saver
 from echojepa.train.start import Start, choose_start, initialise_weights, restore
 from echojepa.train.watcher import Cadence, Probe, RunWatcher
 from echojepa.train.worker import Worker
@@ -44,6 +45,9 @@ class PretrainConfig(Strict):
 
     run_dir: str = changeable()
     """Folder of the run, on storage that every node sees. The same folder resumes the run."""
+    mirror: str | None = changeable(None)
+    """URL (s3://, gs://) or folder that gets a copy of every checkpoint, in the background. A run
+    whose folder is lost goes on from there."""
     seed: int = Field(0, ge=0, lt=2**63)
     """Of weights, order, windows, crops and masks."""
     data: DataConfig
@@ -111,7 +115,9 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
         _online_probe(config, folder, engine, worker),
     )
     guard = CollapseGuard(config.monitor, folder, start.state, config.loop.global_batch)
-    with SampleRecord(folder.samples, attempt, worker.rank) as record, closing(watcher):
+    record = SampleRecord(folder.samples, attempt, worker.rank)
+    saver = _saver(config, folder, engine, guard, attempt)
+    with record, closing(watcher), closing(saver):
         metrics = Loop(
             engine=engine,
             masks=masks,
@@ -121,13 +127,24 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
             state=start.state,
             record=record,
             watcher=watcher,
-            save=lambda state: _save(config, folder, engine, state, attempt, guard.healthy_until),
+            save=saver,
             judge=guard,
             worker=worker,
         ).run(feed)
-    if worker.rank == 0 and start.state.step == config.loop.num_steps:
-        export_encoder(checkpoint.folder_of(folder.checkpoints, start.state.step), folder.encoder)
+        if worker.rank == 0 and start.state.step == config.loop.num_steps:
+            last = checkpoint.folder_of(folder.checkpoints, start.state.step)
+            export_encoder(last, folder.encoder)
     return metrics
+
+
+def _saver(
+    config: PretrainConfig, folder: RunFolder, engine: Engine, guard: CollapseGuard, attempt: int
+) -> Saver:
+    origin = provenance(config, folder.identity()["manifest_fingerprint"])
+    mirror = None
+    if config.mirror is not None and collectives.world()[0] == 0:
+        mirror = Mirror(config.mirror, folder, folder.attempts()[-1]["start_step"])
+    return Saver(config.loop, folder, engine, guard, attempt, origin, mirror)
 
 
 class Beginning(NamedTuple):
@@ -234,30 +251,3 @@ def cut_batch(config: PretrainConfig, world_size: int, origin: int = 0) -> Strea
             "objective.masks.truncate_group",
         )
     return shape
-
-
-def _save(
-    config: PretrainConfig,
-    folder: RunFolder,
-    engine: Engine,
-    state: LoopState,
-    attempt: int,
-    healthy_until: int,
-) -> None:
-    """Write a checkpoint, unless somebody started the same run a second time.
-
-    Raises:
-        StorageError: another group of workers has taken the run folder over.
-    """
-    latest = collectives.broadcast(folder.attempts()[-1]["attempt"])
-    if latest != attempt:
-        raise StorageError(
-            f"start {latest} of this run has taken its folder over from start {attempt}",
-            "Run a folder once at a time; the later start goes on.",
-            str(folder.path),
-        )
-    fingerprint = folder.identity()["manifest_fingerprint"]
-    content = {"loop": asdict(state), "attempt": attempt, **provenance(config, fingerprint)}
-    loop = config.loop
-    retention = checkpoint.Retention(loop.keep_last, loop.keep_every_steps, healthy_until)
-    checkpoint.save(folder.checkpoints, state.step, engine.shards(), content, retention)

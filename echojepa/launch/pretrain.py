@@ -10,7 +10,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,10 @@ from echojepa.launch.progress import Progress
 from echojepa.launch.resize import SaveBeforeResize, SaveRequest
 from echojepa.objectives.masks import MaskSampler
 from echojepa.pretrain import PretrainConfig, cut_batch, pretrain
+from echojepa.train.checkpoint import step_of
 from echojepa.train.device import collective_backend, prepare_process
 from echojepa.train.engine import Engine, OptimizerConfig
+from echojepa.train.mirror import Place, restore
 from echojepa.train.run_folder import RunFolder
 from echojepa.train.zero_engine import ZeroEngine
 
@@ -96,13 +98,13 @@ class RayWorker:
 
     def save_done(self) -> None:
         """See `Worker`."""
-        self.close()
+        self.finished()
         if self.rank == 0:
             self._request.close()
         time.sleep(_HOLD_SECONDS)  # Ray Train stops the group now; what it did more would be lost
 
-    def close(self) -> None:
-        """What comes now may take as long as it likes."""
+    def finished(self) -> None:
+        """See `Worker`."""
         self._heartbeat.stop()
 
 
@@ -122,12 +124,24 @@ def run(
     for num_workers in range(fewest, (most or fewest) + 1):
         cut_batch(job, num_workers)
     folder = RunFolder(job.run_dir)
+    fetched = _from_mirror(job, folder)
     folder.create(job, clips.fingerprint)
+    if fetched is not None:
+        folder.event("fetched_from_mirror", fetched)
     with connected(job.cluster):
         wait_for_workers(job.cluster)
         trainer = _trainer(job, folder, callbacks)
         with Progress(folder, job.loop.num_steps, enabled=show_progress):
             return _fit(trainer)
+
+
+def _from_mirror(job: PretrainJob, folder: RunFolder) -> int | None:
+    """See that the mirror works; fetch a lost run from it. Returns the step fetched, if any."""
+    if job.mirror is None:
+        return None
+    Place.of(job.mirror).check(job.mirror)
+    fetched = restore(job.mirror, folder)
+    return None if fetched is None else step_of(fetched)
 
 
 def with_absolute_paths(job: PretrainJob) -> PretrainJob:
@@ -137,7 +151,10 @@ def with_absolute_paths(job: PretrainJob) -> PretrainJob:
         return path if path is None or "://" in path else str(Path(path).resolve())
 
     data = job.data.model_copy(update={"manifest": absolute(job.data.manifest)})
-    paths = {name: absolute(getattr(job, name)) for name in ("run_dir", "init_from", "fork_from")}
+    paths = {
+        name: absolute(getattr(job, name))
+        for name in ("run_dir", "mirror", "init_from", "fork_from")
+    }
     return job.model_copy(update={"data": data, **paths})
 
 
@@ -192,7 +209,7 @@ def _run_worker(settings: dict[str, Any]) -> dict[str, Any]:
     prepare_process(num_threads=max(1, (os.cpu_count() or 1) // (2 * local_workers)))
     request = SaveRequest(Path(settings["save_request"]))
     worker = RayWorker(config.run_dir, request, config.cluster.hang_seconds)
-    with _LastWords(config.run_dir, stopped, worker.rank), closing(worker):
+    with _LastWords(config.run_dir, stopped, worker.rank):
         metrics = pretrain(config, worker)
     request.close()
     return {"metrics": metrics}

@@ -27,7 +27,8 @@ from echojepa.train import collectives
 from echojepa.train.engine import Shards
 from echojepa.train.shards import write_shards
 
-_CHECKSUMS = "checksums.json"
+CHECKSUMS = "checksums.json"
+"""The last file of a checkpoint to be written, here and on any other storage."""
 _STATE = "state.json"
 
 
@@ -39,6 +40,17 @@ class Retention:
     keep_every_steps: int | None
     healthy_until: int
     """The newest checkpoint up to this step stays: a run that collapses goes back to it."""
+
+    def too_old(self, names: list[str]) -> list[str]:
+        """The names of checkpoints, oldest first, that may go."""
+        steps = [step_of(Path(name)) for name in names]
+        healthy = max((step for step in steps if step <= self.healthy_until), default=None)
+        every = self.keep_every_steps
+        return [
+            name
+            for name, step in list(zip(names, steps, strict=True))[: -self.keep_last]
+            if step != healthy and (every is None or step % every)
+        ]
 
 
 def save(
@@ -102,12 +114,12 @@ def newest_valid(root: Path) -> tuple[Path | None, list[str]]:
 def find_damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, or None; reads every byte."""
     try:
-        recorded = json.loads((folder / _CHECKSUMS).read_text())
+        recorded = json.loads((folder / CHECKSUMS).read_text())
         files = recorded["files"]
         if recorded["self"] != _digest_of(files):
-            return f"{_CHECKSUMS} does not match itself"
+            return f"{CHECKSUMS} does not match itself"
     except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{_CHECKSUMS} cannot be read ({type(error).__name__})"
+        return f"{CHECKSUMS} cannot be read ({type(error).__name__})"
     for name, wanted in files.items():
         file = folder / name
         if not file.is_file():
@@ -144,7 +156,7 @@ def resolve(path: Path) -> Path:
     Raises:
         CheckpointError: there is none, or the named one is damaged.
     """
-    if (path / _CHECKSUMS).is_file() or path.name.startswith("step_"):
+    if (path / CHECKSUMS).is_file() or path.name.startswith("step_"):
         reason = find_damage(path)
         if reason:
             raise CheckpointError(f"the checkpoint is damaged: {reason}", "Use another.", str(path))
@@ -164,8 +176,8 @@ def _publish(partial: Path, final: Path, state: dict[str, Any], sums: dict[str, 
     _flush(partial / _STATE)
     sums = {**sums, _STATE: _checksum(partial / _STATE)}
     content = {"files": sums, "self": _digest_of(sums)}
-    (partial / _CHECKSUMS).write_text(json.dumps(content, indent=1))
-    _flush(partial / _CHECKSUMS)
+    (partial / CHECKSUMS).write_text(json.dumps(content, indent=1))
+    _flush(partial / CHECKSUMS)
     _flush(partial)
     if final.exists():  # damaged, or of an abandoned history: this run has come here again
         shutil.rmtree(final)
@@ -176,12 +188,9 @@ def _publish(partial: Path, final: Path, state: dict[str, Any], sums: dict[str, 
 def _retain(root: Path, step: int, retention: Retention) -> None:
     """Delete old checkpoints; damaged ones of later steps don't count, the run comes by again."""
     folders = [f for f in sorted(root.glob("step_*")) if f <= folder_of(root, step)]
-    healthy = [f for f in folders if step_of(f) <= retention.healthy_until]
-    for folder in folders[: -retention.keep_last]:
-        every = retention.keep_every_steps
-        if (every is None or step_of(folder) % every) and folder not in healthy[-1:]:
-            condemned = folder.rename(root / f".{folder.name}.old")
-            shutil.rmtree(condemned, ignore_errors=True)  # network disks keep files a reader holds
+    for name in retention.too_old([f.name for f in folders]):
+        condemned = (root / name).rename(root / f".{name}.old")
+        shutil.rmtree(condemned, ignore_errors=True)  # network disks keep files a reader holds
 
 
 def _start_over(folder: Path) -> None:

@@ -80,6 +80,7 @@ class Loop:
             self.worker.beat()
         if saved != self.state.step:
             self.save(self.state)
+        self.worker.finished()
         return metrics
 
     def _train_step(self, batch: StepBatch) -> StepReport:

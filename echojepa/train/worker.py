@@ -36,6 +36,9 @@ class Worker(Protocol):
     def beat(self) -> None:
         """Every rank calls this whenever it has got on; long silence means that it hangs."""
 
+    def finished(self) -> None:
+        """The loop has ended; what comes now may take as long as it likes."""
+
     def save_requested(self) -> bool:
         """Whether whoever launched the run wants a checkpoint after this step; rank 0 decides."""
 
@@ -68,6 +71,9 @@ class LocalWorker:
 
     def beat(self) -> None:
         """See `Worker`; nobody listens."""
+
+    def finished(self) -> None:
+        """See `Worker`; nobody watches."""
 
     def save_requested(self) -> bool:
         """See `Worker`; nobody asks."""

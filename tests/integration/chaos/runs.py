@@ -1,0 +1,103 @@
+"""A pretraining run in a process of its own, what a fault did to it, and the table of all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from ranks import losses
+
+from echojepa.train.run_audit import audit_run
+from echojepa.train.run_folder import RunFolder, read_lines
+
+NUM_STEPS = 40
+BATCH = 8
+DRIVER = Path(__file__).with_name("driver.py")
+COLUMNS = (
+    "fault | recovered | seconds to recover | steps redone | clips lost | doubled | loss difference"
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One row of the table."""
+
+    fault: str
+    recovered: bool
+    seconds: float
+    """From the strike to the first step beyond those done before it."""
+    redone: int
+    lost: int
+    doubled: int
+    difference: float
+    """Largest difference of any step's loss from the undisturbed run."""
+
+    def row(self) -> str:
+        return (
+            f"{self.fault} | {'yes' if self.recovered else 'NO'} | {self.seconds:.0f} | "
+            f"{self.redone} | {self.lost} | {self.doubled} | {self.difference:.1e}"
+        )
+
+
+class Run:
+    """A job on the cluster at `address`, started as often as its owner would."""
+
+    def __init__(self, tree: dict[str, Any], folder: Path, address: str) -> None:
+        self.tree = {**tree, "run_dir": str(folder / "run")}
+        self.address = address
+        self.folder = RunFolder(self.tree["run_dir"])
+        self._config = folder / "job.yaml"
+        self._config.write_text(yaml.safe_dump(self.tree))
+        self._struck: float | None = None
+        self._before = 0
+
+    def start(self, fault: str | None = None) -> subprocess.Popen[str]:
+        """Start the driver."""
+        command = [sys.executable, str(DRIVER), self.address, str(self._config)]
+        if fault is not None:
+            command.append(fault)
+        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+    def wait_for_step(self, step: int, seconds: float = 240) -> None:
+        """Return once a step is logged."""
+        deadline = time.monotonic() + seconds
+        while self.done() < step:
+            assert time.monotonic() < deadline, f"step {step} was not reached"
+            time.sleep(0.05)
+
+    def done(self) -> int:
+        """Last logged step."""
+        lines = read_lines(self.folder.path / "metrics.jsonl")
+        return max((line["step"] for line in lines), default=0)
+
+    def strikes(self) -> None:
+        """Note that the fault strikes now."""
+        self._struck, self._before = time.time(), self.done()
+
+    def outcome(self, fault: str, undisturbed: list[float]) -> Outcome:
+        """What became of it."""
+        marker = self.folder.path.parent / "struck"
+        struck = self._struck if self._struck is not None else marker.stat().st_mtime
+        lines = read_lines(self.folder.path / "metrics.jsonl")
+        before = max(line["step"] for line in lines if line["time"] <= struck)
+        after = [line["time"] for line in lines if line["step"] > before]
+        report = audit_run(self.folder)
+        found = losses(self.tree)
+        complete = len(found) == len(undisturbed) and not report.findings
+        return Outcome(
+            fault=fault,
+            recovered=complete and len(self.folder.attempts()) > 1,
+            seconds=min(after, default=float("inf")) - struck,
+            redone=report.num_redone_steps,
+            lost=NUM_STEPS * BATCH - report.num_samples,
+            doubled=sum("doubled [" in f and "doubled []" not in f for f in report.findings),
+            difference=float(np.abs(np.array(found) - np.array(undisturbed)).max())
+            if len(found) == len(undisturbed)
+            else float("inf"),
+        )

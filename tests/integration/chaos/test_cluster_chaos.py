@@ -1,0 +1,158 @@
+"""Faults of nodes and of the head, on clusters of several nodes of this machine.
+
+pytest -m soak tests/integration/chaos/test_cluster_chaos.py -s
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.cluster_utils import Cluster
+from runs import COLUMNS, Outcome, Run
+from test_chaos import _undisturbed, tree, undisturbed  # noqa: F401 - fixtures
+
+from echojepa.launch.connect import TRAIN_RESOURCE
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
+NODE = {"num_cpus": 1, "resources": {TRAIN_RESOURCE: 1}, "object_store_memory": 300 * 2**20}
+Tree = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def table() -> Iterator[list[Outcome]]:
+    """Collects the rows and prints them."""
+    rows: list[Outcome] = []
+    yield rows
+    print("\n" + COLUMNS)
+    for row in rows:
+        print(row.row())
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head with one seat."""
+    made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": True})
+    yield made
+    made.shutdown()
+
+
+def judged(run: Run, fault: str, expected: list[float], table: list[Outcome]) -> Outcome:
+    outcome = run.outcome(fault, expected)
+    table.append(outcome)
+    assert outcome.lost == outcome.doubled == 0, outcome
+    assert outcome.difference < 1e-5
+    return outcome
+
+
+@pytest.mark.parametrize("fault", ["raylet killed", "node removed"])
+def test_a_node_is_lost_and_another_joins(
+    cluster: Cluster,
+    fault: str,
+    tree: Tree,  # noqa: F811
+    tmp_path: Path,
+    undisturbed: list[float],  # noqa: F811
+    table: list[Outcome],
+) -> None:
+    node = cluster.add_node(**NODE)
+    run = Run(tree, tmp_path, cluster.address)
+    driver = run.start()
+    run.wait_for_step(15)
+    run.strikes()
+    if fault == "raylet killed":
+        node.kill_raylet()
+    else:
+        cluster.remove_node(node, allow_graceful=False)
+    cluster.add_node(**NODE)
+    _, said = driver.communicate()
+    assert driver.returncode == 0, said
+    assert judged(run, f"{fault}, another joins", undisturbed, table).recovered
+
+
+def test_a_node_leaves_an_elastic_group(
+    cluster: Cluster,
+    tree: Tree,  # noqa: F811
+    tmp_path: Path,
+    undisturbed: list[float],  # noqa: F811
+    table: list[Outcome],
+) -> None:
+    """Two workers become one; the losses stay within 1e-4."""
+    tree["cluster"] |= {"num_workers": 1, "max_workers": 2, "resize_interval_seconds": 5.0}
+    node = cluster.add_node(**NODE)
+    run = Run(tree, tmp_path, cluster.address)
+    driver = run.start()
+    run.wait_for_step(15)
+    run.strikes()
+    cluster.remove_node(node, allow_graceful=False)
+    _, said = driver.communicate()
+    assert driver.returncode == 0, said
+    assert judged(run, "node removed, 2 to 1 workers", undisturbed, table).recovered
+    assert [a["world_size"] for a in run.folder.attempts()] == [2, 1]
+
+
+def test_the_whole_cluster_is_lost(
+    tree: Tree,  # noqa: F811
+    tmp_path: Path,
+    undisturbed: list[float],  # noqa: F811
+    table: list[Outcome],
+) -> None:
+    """Without fault tolerance of the head: on a new cluster the same command goes on."""
+    two = {**NODE, "resources": {TRAIN_RESOURCE: 2}, "include_dashboard": True}
+    first = Cluster(initialize_head=True, head_node_args=two)
+    run = Run(tree, tmp_path, first.address)
+    driver = run.start()
+    run.wait_for_step(15)
+    run.strikes()
+    first.shutdown()
+    driver.kill()
+    driver.communicate()
+    second = Cluster(initialize_head=True, head_node_args=two)
+    run.address = second.address
+    driver = run.start()
+    _, said = driver.communicate()
+    second.shutdown()
+    assert driver.returncode == 0, said
+    assert judged(run, "head lost, command repeated on a new one", undisturbed, table).recovered
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server")
+def test_the_head_restarts_with_its_state_in_redis(
+    tree: Tree,  # noqa: F811
+    tmp_path: Path,
+    undisturbed: list[float],  # noqa: F811
+    table: list[Outcome],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Training goes on while the head is away: one attempt, no step redone."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    redis = subprocess.Popen(
+        ["redis-server", "--port", str(port), "--save", "", "--dir", str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+    )
+    monkeypatch.setenv("RAY_REDIS_ADDRESS", f"127.0.0.1:{port}")
+    time.sleep(1)
+    two = {**NODE, "resources": {TRAIN_RESOURCE: 2}, "include_dashboard": True}
+    cluster = Cluster(initialize_head=True, head_node_args=two)
+    try:
+        run = Run(tree, tmp_path, cluster.address)
+        driver = run.start()
+        run.wait_for_step(15)
+        run.strikes()
+        cluster.head_node.kill_gcs_server()
+        time.sleep(2)
+        cluster.head_node.start_gcs_server()
+        _, said = driver.communicate()
+        assert driver.returncode == 0, said
+    finally:
+        cluster.shutdown()
+        redis.kill()
+    outcome = judged(run, "head restarted, state in Redis", undisturbed, table)
+    assert len(run.folder.attempts()) == 1 and outcome.redone == 0
