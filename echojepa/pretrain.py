@@ -106,14 +106,7 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
         stop=config.loop.last_step,
         segment_steps=config.data.segment_steps,
     )
-    watcher = RunWatcher(
-        folder,
-        masks,
-        Cadence.of(config.loop),
-        training_flops(config, masks),
-        worker.report,
-        _online_probe(config, folder, engine, worker),
-    )
+    watcher = _watcher(config, folder, masks, engine, worker)
     guard = CollapseGuard(config.monitor, folder, start.state, config.loop.global_batch)
     record = SampleRecord(folder.samples, attempt, worker.rank)
     saver = _saver(config, folder, engine, guard, attempt)
@@ -189,6 +182,19 @@ def _initial_model(config: PretrainConfig, start: Start) -> Jepa:
     module = Jepa(config.model, config.objective, getattr(torch, config.optimizer.precision))
     initialise_weights(module, start)
     return module
+
+
+def _watcher(
+    config: PretrainConfig, folder: RunFolder, masks: MaskSampler, engine: Engine, worker: Worker
+) -> RunWatcher:
+    return RunWatcher(
+        folder,
+        masks,
+        Cadence.of(config.loop),
+        training_flops(config, masks),
+        worker.report,
+        _online_probe(config, folder, engine, worker),
+    )
 
 
 def _online_probe(

@@ -36,6 +36,7 @@ from echojepa.launch.connect import (
     worker_resources,
 )
 from echojepa.launch.heartbeat import Heartbeat
+from echojepa.launch.preflight import preflight
 from echojepa.launch.progress import Progress
 from echojepa.launch.resize import SaveBeforeResize, SaveRequest
 from echojepa.objectives.masks import MaskSampler
@@ -130,6 +131,7 @@ def run(
         folder.event("fetched_from_mirror", fetched)
     with connected(job.cluster):
         wait_for_workers(job.cluster)
+        preflight(job, folder, cut_batch(job, fewest))
         trainer = _trainer(job, folder, callbacks)
         with Progress(folder, job.loop.num_steps, enabled=show_progress):
             return _fit(trainer)

@@ -18,7 +18,11 @@ from echojepa.train.run_folder import RunFolder, read_lines
 
 _POLL_SECONDS = 0.5
 _SPEAKING_EVENTS = {
-    "learning_rate_scaled": "learning rate {stated:g} at batch {reference_batch} becomes {peak:g}",
+    "learning_rate_scaled": "the stated learning rate {stated:g} becomes {peak:g}",
+    "collapse": "the representation has collapsed at step {step}: {reason}",
+    "hang": "the worker of rank {rank} stood still for {seconds} s and ended itself",
+    "not_mirrored": "step {step} was not copied to the mirror: {reason}",
+    "fetched_from_mirror": "the run folder was lost; step {step} was fetched from the mirror",
     "attempt_failed": "the worker of rank {rank} ended with {error}",
     "damaged_checkpoint": "a damaged checkpoint was passed over: {reason}",
     "non_finite_step": "step {step} dropped: a gradient was not finite",

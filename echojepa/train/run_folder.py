@@ -26,7 +26,8 @@ import yaml
 from echojepa.config import Strict, binding_differences, fingerprint, to_tree, to_yaml
 from echojepa.errors import ConfigError, ManifestError, StorageError
 
-_PACKAGES = ("echojepa", "torch", "deepspeed", "ray", "numpy", "pyarrow", "av", "timm")
+PACKAGES = ("echojepa", "torch", "deepspeed", "ray", "numpy", "pyarrow", "av", "timm")
+"""Whose versions a run depends on."""
 
 
 class RunFolder:
@@ -177,7 +178,7 @@ def provenance(config: Strict, manifest_fingerprint: str) -> dict[str, Any]:
         "manifest_fingerprint": manifest_fingerprint,
         "git_commit": _git_commit(),
         "python": sys.version.split()[0],
-        "versions": {name: metadata.version(name) for name in _PACKAGES},
+        "versions": {name: metadata.version(name) for name in PACKAGES},
     }
 
 

@@ -114,6 +114,9 @@ class RunWatcher:
         if self._writer is not None:
             config = (folder.path / "config.yaml").read_text()
             self._writer.add_text("config", "    " + config.replace("\n", "\n    "))
+            for number, line in enumerate(folder.interventions(), start=1):
+                self._writer.add_text("rollbacks", line["reason"], line["step"])
+                self._writer.add_scalar("health/rollbacks", number, line["step"])
 
     def after_step(self, report: StepReport) -> dict[str, float] | None:
         """See `Watcher`."""

@@ -17,6 +17,7 @@ from ranks import losses, pretrain_plain
 from ray.util.state import list_actors
 
 from echojepa.config import validate
+from echojepa.data.sampling import Seeds, rows_of
 from echojepa.errors import BadDataError, ClusterError
 from echojepa.launch.pretrain import PretrainJob, run
 from echojepa.train.run_audit import audit_run
@@ -108,12 +109,30 @@ def test_more_workers_than_the_cluster_has_is_said_within_a_minute(tree: Tree) -
     assert time.monotonic() - began < 60
 
 
-def test_a_users_error_in_the_workers_reaches_the_driver_as_itself(tree: Tree) -> None:
+def test_clips_that_nobody_can_read_are_found_before_a_worker_starts(tree: Tree) -> None:
     import pyarrow.parquet as pq
 
     table = pq.read_table(tree["data"]["manifest"])
     broken = Path(tree["run_dir"]).parent / "broken.parquet"
     uris = [f"gone/{i}.mp4" for i in range(len(table))]
+    pq.write_table(table.set_column(table.column_names.index("uri"), "uri", [uris]), broken)
+    tree["data"]["manifest"] = str(broken)
+    with pytest.raises(BadDataError, match="none of the first 4 clips can be decoded: .*missing"):
+        launch(tree)
+    assert not RunFolder(tree["run_dir"]).attempts()
+
+
+def test_a_users_error_in_the_workers_reaches_the_driver_as_itself(tree: Tree) -> None:
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(tree["data"]["manifest"])
+    broken = Path(tree["run_dir"]).parent / "broken.parquet"
+    first = set(rows_of(np.arange(4), len(table), Seeds(tree["seed"])).tolist())
+    here = Path(tree["data"]["manifest"]).parent
+    uris = [
+        str(here / uri) if i in first else f"gone/{i}.mp4"
+        for i, uri in enumerate(table["uri"].to_pylist())
+    ]
     pq.write_table(table.set_column(table.column_names.index("uri"), "uri", [uris]), broken)
     tree["data"] |= {"manifest": str(broken), "max_bad_fraction": 0.001}
     with pytest.raises(BadDataError, match="could not be read, more than max_bad_fraction"):
