@@ -108,6 +108,13 @@ def test_retention(root: Path) -> None:
     ]
 
 
+def test_the_newest_healthy_checkpoint_stays() -> None:
+    names = [f"step_{step:08d}" for step in (10, 20, 30, 40, 50)]
+    gone = Retention(2, keep_every_steps=None, healthy_until=25).too_old(names)
+    assert gone == [names[0], names[2]]
+    assert Retention(2, keep_every_steps=30, healthy_until=5).too_old(names) == names[:2]
+
+
 def test_retention_does_not_count_what_is_damaged_ahead(root: Path) -> None:
     (folder_of(root, 30) / "state.json").write_text("{}")
     save(root, 25, shards_of(25), {}, Retention(1, keep_every_steps=None, healthy_until=0))

@@ -53,9 +53,13 @@ class Run:
         self.address = address
         self.folder = RunFolder(self.tree["run_dir"])
         self._config = folder / "job.yaml"
-        self._config.write_text(yaml.safe_dump(self.tree))
+        self.write()
         self._struck: float | None = None
         self._before = 0
+
+    def write(self) -> None:
+        """Write the job as it now is."""
+        self._config.write_text(yaml.safe_dump(self.tree))
 
     def start(self, fault: str | None = None) -> subprocess.Popen[str]:
         """Start the driver."""
@@ -92,7 +96,7 @@ class Run:
         complete = len(found) == len(undisturbed) and not report.findings
         return Outcome(
             fault=fault,
-            recovered=complete and len(self.folder.attempts()) > 1,
+            recovered=complete,
             seconds=min(after, default=float("inf")) - struck,
             redone=report.num_redone_steps,
             lost=NUM_STEPS * BATCH - report.num_samples,
@@ -101,3 +105,22 @@ class Run:
             if len(found) == len(undisturbed)
             else float("inf"),
         )
+
+
+def judged(
+    run: Run,
+    fault: str,
+    undisturbed: list[float],
+    table: list[Outcome],
+    *,
+    within: float = 1e-5,
+    restarts: bool = True,
+) -> Outcome:
+    """Enter the outcome into the table, and demand what every fault must leave intact."""
+    outcome = run.outcome(fault, undisturbed)
+    table.append(outcome)
+    assert outcome.recovered and outcome.lost == outcome.doubled == 0, outcome
+    assert outcome.difference < within
+    assert outcome.redone <= 10
+    assert (len(run.folder.attempts()) > 1) == restarts
+    return outcome

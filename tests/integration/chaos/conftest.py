@@ -1,0 +1,51 @@
+"""The run that faults strike, what it would have been without them, and the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ranks import pretrain_plain
+from runs import COLUMNS, NUM_STEPS, Outcome
+
+Tree = dict[str, Any]
+
+
+@pytest.fixture(scope="session")
+def table() -> Iterator[list[Outcome]]:
+    """Collects the rows and prints them."""
+    rows: list[Outcome] = []
+    yield rows
+    print("\n" + COLUMNS)
+    for row in rows:
+        print(row.row())
+
+
+@pytest.fixture
+def tree(tiny_tree: Tree) -> Tree:
+    """40 steps on two workers, a checkpoint every ten; ten seconds of silence are a hang."""
+    tiny_tree["data"]["segment_steps"] = 12
+    tiny_tree["loop"] |= {
+        "num_steps": NUM_STEPS,
+        "log_every_steps": 1,
+        "checkpoint_every_steps": 10,
+        "image_every_steps": NUM_STEPS,
+    }
+    tiny_tree["cluster"] = {"num_workers": 2, "hang_seconds": 10.0}
+    return tiny_tree
+
+
+@pytest.fixture(scope="session")
+def known() -> dict[str, list[float]]:
+    return {}
+
+
+@pytest.fixture
+def undisturbed(tree: Tree, tmp_path: Path, known: dict[str, list[float]]) -> list[float]:
+    """Losses of the same run in one plain process; computed once."""
+    if not known:
+        plain = {k: v for k, v in tree.items() if k != "cluster"}
+        known["losses"] = pretrain_plain({**plain, "run_dir": str(tmp_path / "plain")})
+    return known["losses"]
