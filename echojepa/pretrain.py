@@ -73,6 +73,8 @@ class PretrainConfig(Strict):
             raise ValueError(
                 "objective.context_weight and model.predictor.context_head need each other"
             )
+        if self.mirror and "@" in self.mirror.partition("://")[2].partition("/")[0]:
+            raise ValueError("mirror must not hold credentials; give them in the environment")
         self.grid()
         return self
 
@@ -109,8 +111,8 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
     watcher = _watcher(config, folder, masks, engine, worker)
     guard = CollapseGuard(config.monitor, folder, start.state, config.loop.global_batch)
     record = SampleRecord(folder.samples, attempt, worker.rank)
-    saver = _saver(config, folder, engine, guard, attempt)
-    with record, closing(watcher), closing(saver):
+    saver = _saver(config, folder, engine, guard, seeds)
+    with record, closing(watcher), saver:
         metrics = Loop(
             engine=engine,
             masks=masks,
@@ -131,13 +133,15 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
 
 
 def _saver(
-    config: PretrainConfig, folder: RunFolder, engine: Engine, guard: CollapseGuard, attempt: int
+    config: PretrainConfig, folder: RunFolder, engine: Engine, guard: CollapseGuard, seeds: Seeds
 ) -> Saver:
     origin = provenance(config, folder.identity()["manifest_fingerprint"])
+    origin["seed_changes"] = list(seeds.changes)
+    attempt = collectives.broadcast(folder.attempts()[-1])
     mirror = None
     if config.mirror is not None and collectives.world()[0] == 0:
-        mirror = Mirror(config.mirror, folder, folder.attempts()[-1]["start_step"])
-    return Saver(config.loop, folder, engine, guard, attempt, origin, mirror)
+        mirror = Mirror(config.mirror, folder, attempt["start_step"])
+    return Saver(config.loop, folder, engine, guard, attempt["attempt"], origin, mirror)
 
 
 class Beginning(NamedTuple):
@@ -154,9 +158,13 @@ def _begin(config: PretrainConfig, folder: RunFolder, worker: Worker) -> Beginni
     """Rank 0 decides how the run begins and numbers the attempt; every rank learns it."""
     decided = None
     if worker.rank == 0:
-        start = choose_start(folder, config.fork_from, config.init_from)
+        start = choose_start(folder, config.fork_from, config.init_from, config.seed)
         number = folder.begin_attempt(
-            start.state.step, start.state.origin, worker.world_size, start.describe()
+            start.state.step,
+            origin=start.state.origin,
+            inherited_changes=start.state.inherited_changes,
+            world_size=worker.world_size,
+            source=start.describe(),
         )
         optimizer = at_batch(config.optimizer, config.loop.global_batch)
         slower = config.monitor.lr_factor ** len(folder.interventions())

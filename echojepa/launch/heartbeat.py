@@ -14,6 +14,7 @@ import time
 from echojepa.train.run_folder import RunFolder
 
 _EXIT_CODE = 70
+_WORDS_SECONDS = 10.0
 
 
 class Heartbeat:
@@ -45,10 +46,11 @@ class Heartbeat:
         while not self._stopped.wait(min(1.0, self._limit / 4)):
             silence = time.monotonic() - self._last
             if silence > self._limit:
-                try:
-                    self._say_why(silence)
-                finally:
-                    os._exit(_EXIT_CODE)
+                # The run's storage may be what hangs: it gets its chance, no more.
+                words = threading.Thread(target=self._say_why, args=(silence,), daemon=True)
+                words.start()
+                words.join(_WORDS_SECONDS)
+                os._exit(_EXIT_CODE)
 
     def _say_why(self, silence: float) -> None:
         hangs = self._folder.path / "hangs"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import ray
 import torch
-from ray.exceptions import WorkerCrashedError
+from ray.exceptions import GetTimeoutError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from echojepa.data.sampling import Seeds
@@ -26,9 +26,12 @@ from echojepa.train.run_folder import RunFolder
 
 _NUM_CLIPS = 4
 _GB = 1e9
+_GPU_SECONDS = 120.0
 
 
-def preflight(config: PretrainConfig, folder: RunFolder, shape: StreamShape) -> None:
+def preflight(
+    config: PretrainConfig, folder: RunFolder, shape: StreamShape, *, uses_gpus: bool
+) -> None:
     """Check everything; `shape` is that of the fewest workers.
 
     Raises:
@@ -40,8 +43,11 @@ def preflight(config: PretrainConfig, folder: RunFolder, shape: StreamShape) -> 
     needed = needed_memory(config, shape)
     reports = _reports(config, folder)
     check_nodes(reports, folder.identity()["manifest_fingerprint"], str(folder.path))
-    check_disk(reports, needed.checkpoint, config.loop.keep_last, str(folder.path))
-    check_device(needed, _device_bytes(), shape)
+    kept = config.loop.keep_last + 2 + (2 if config.mirror else 0)
+    there = sum(f.stat().st_size for f in folder.checkpoints.glob("step_*/*"))
+    check_disk(reports, kept * needed.checkpoint - there, str(folder.path))
+    if uses_gpus:
+        check_device(needed, _device_bytes(), shape)
     _check_clips(config)
 
 
@@ -80,23 +86,23 @@ def check_nodes(reports: Sequence[NodeReport], fingerprint: str, run_dir: str) -
             )
 
 
-def check_disk(
-    reports: Sequence[NodeReport], checkpoint: int, keep_last: int, run_dir: str
-) -> None:
-    """Raise if the kept checkpoints, a healthy one and the one being written do not fit."""
-    free, needed = min(report.free_bytes for report in reports), (keep_last + 2) * checkpoint
+def check_disk(reports: Sequence[NodeReport], needed: int, run_dir: str) -> None:
+    """Raise if what the run's checkpoints still need does not fit.
+
+    Those are `keep_last`, a healthy one, the one being written, and two that wait to be copied.
+    """
+    free = min(report.free_bytes for report in reports)
     if free < needed:
         raise StorageError(
-            f"{free / _GB:.1f} GB are free, {needed / _GB:.1f} GB are needed for {keep_last + 2} "
-            "checkpoints",
-            "Free space, or choose another run_dir.",
+            f"{free / _GB:.1f} GB are free, the checkpoints need {needed / _GB:.1f} GB more",
+            "Free space, lower loop.keep_last, or choose another run_dir.",
             run_dir,
         )
 
 
-def check_device(needed: Footprint, available: int | None, shape: StreamShape) -> None:
+def check_device(needed: Footprint, available: int, shape: StreamShape) -> None:
     """Raise if a worker's model states and activations do not fit its device."""
-    if available is not None and needed.total > available:
+    if needed.total > available:
         raise ClusterError(
             f"a worker needs about {needed.total / _GB:.1f} GB (model states "
             f"{needed.states / _GB:.1f}, activations of {shape.micro_batch} clips "
@@ -128,11 +134,17 @@ def _reports(config: PretrainConfig, folder: RunFolder) -> list[NodeReport]:
         token.unlink()
 
 
-def _device_bytes() -> int | None:
-    """Memory of a GPU of this cluster, asked of one; None without GPUs, where hosts differ."""
-    if ray.cluster_resources().get("GPU", 0) < 1:
-        return None
-    found: int = ray.get(ray.remote(_gpu_bytes).options(num_cpus=0, num_gpus=1).remote())
+def _device_bytes() -> int:
+    """Memory of a GPU of this cluster, asked of one."""
+    task = ray.remote(_gpu_bytes).options(num_cpus=0, num_gpus=1)
+    try:
+        found: int = ray.get(task.remote(), timeout=_GPU_SECONDS)
+    except GetTimeoutError:
+        raise ClusterError(
+            f"no GPU was free for {_GPU_SECONDS:.0f} s",
+            "Wait for the jobs that hold them, or add GPUs.",
+            "cluster",
+        ) from None
     return found
 
 

@@ -44,7 +44,8 @@ from echojepa.pretrain import PretrainConfig, cut_batch, pretrain
 from echojepa.train.checkpoint import step_of
 from echojepa.train.device import collective_backend, prepare_process
 from echojepa.train.engine import Engine, OptimizerConfig
-from echojepa.train.mirror import Place, restore
+from echojepa.train.mirror import restore
+from echojepa.train.place import Place
 from echojepa.train.run_folder import RunFolder
 from echojepa.train.zero_engine import ZeroEngine
 
@@ -125,24 +126,25 @@ def run(
     for num_workers in range(fewest, (most or fewest) + 1):
         cut_batch(job, num_workers)
     folder = RunFolder(job.run_dir)
-    fetched = _from_mirror(job, folder)
+    fetched = _from_mirror(job, folder, clips.fingerprint)
     folder.create(job, clips.fingerprint)
     if fetched is not None:
         folder.event("fetched_from_mirror", fetched)
     with connected(job.cluster):
         wait_for_workers(job.cluster)
-        preflight(job, folder, cut_batch(job, fewest))
+        uses_gpus = bool(worker_resources(job.cluster).get("GPU"))
+        preflight(job, folder, cut_batch(job, fewest), uses_gpus=uses_gpus)
         trainer = _trainer(job, folder, callbacks)
         with Progress(folder, job.loop.num_steps, enabled=show_progress):
             return _fit(trainer)
 
 
-def _from_mirror(job: PretrainJob, folder: RunFolder) -> int | None:
+def _from_mirror(job: PretrainJob, folder: RunFolder, fingerprint: str) -> int | None:
     """See that the mirror works; fetch a lost run from it. Returns the step fetched, if any."""
     if job.mirror is None:
         return None
     Place.of(job.mirror).check(job.mirror)
-    fetched = restore(job.mirror, folder)
+    fetched = restore(job.mirror, folder, job, fingerprint)
     return None if fetched is None else step_of(fetched)
 
 

@@ -30,6 +30,8 @@ _HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 22, 1664: 26}
 """Attention heads by width: shapes do not tell them."""
 _PREDICTOR_HEADS = {384: 12}
 _TUBELET = 2
+_EVEN_DEPTHS = (4, 8, 12, 20, 24, 40)
+"""Of V-JEPA 2.1 encoders whose four levels are evenly spaced; at 48 they are not."""
 
 
 class ImportConfig(Strict):
@@ -77,6 +79,12 @@ def import_weights(source: Path, out: Path, options: ImportConfig) -> ImportRepo
         raise CheckpointError("the file holds no encoder", "Name a V-JEPA 2 file.", str(source))
     chosen, inflated = _inflated(chosen)
     config = _encoder_config(chosen, published, options, source)
+    if config.num_levels > 1 and config.depth not in _EVEN_DEPTHS:
+        raise CheckpointError(
+            f"V-JEPA 2.1 of depth {config.depth} compares unevenly spaced blocks",
+            "Import it without its predictor: one level.",
+            str(source),
+        )
     fit = _Fit(options.may_differ, source, published.left_out)
     encoder = fit.into(lambda: VideoEncoder(config), chosen, "")
     companions = None

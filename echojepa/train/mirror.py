@@ -10,115 +10,25 @@ If the run folder is lost, the next start fetches what is there.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import pyarrow.fs as pafs
-
+from echojepa.config import Strict, binding_differences
 from echojepa.errors import StorageError
 from echojepa.train.checkpoint import CHECKSUMS, Retention, find_damage, newest_valid, step_of
+from echojepa.train.place import Place, first_line
 from echojepa.train.run_folder import RunFolder
 
 _SMALL = ("*.jsonl", "*.json", "*.yaml", "*.parquet", "samples/*", "encoder/*")
 _HELD = ".mirror_"
-_CHUNK = 8 << 20
-_ATTEMPTS = 5
-_FIRST_PAUSE_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Place:
-    """A folder on some storage."""
-
-    filesystem: pafs.FileSystem
-    root: str
-
-    @classmethod
-    def of(cls, url: str) -> Place:
-        """What a URL that pyarrow knows, or a path, names.
-
-        Raises:
-            StorageError: the URL is not understood.
-        """
-        try:
-            filesystem, root = pafs.FileSystem.from_uri(url if "://" in url else f"file://{url}")
-        except (ValueError, OSError) as error:
-            raise StorageError(
-                f"not a place to copy to: {error}", "Name s3://bucket/path or a folder.", url
-            ) from None
-        return cls(filesystem, root.rstrip("/"))
-
-    def check(self, url: str) -> None:
-        """Write, read and delete a small object.
-
-        Raises:
-            StorageError: it cannot be done.
-        """
-        name = f"{self.root}/.writable"
-        try:
-            with self._writing(name) as stream:
-                stream.write(b"echojepa")
-            with self.filesystem.open_input_stream(name) as stream:
-                stream.read()
-            self.filesystem.delete_file(name)
-        except OSError as error:
-            raise StorageError(
-                f"the copy of the run cannot be written: {str(error).splitlines()[0]}",
-                "Check mirror, its bucket and the credentials of this machine.",
-                url,
-            ) from None
-
-    def put(self, file: Path, name: str) -> None:
-        """Copy a file there; on failure try again, with growing pauses. Raises `OSError`."""
-        for attempt in range(_ATTEMPTS):
-            try:
-                with file.open("rb") as opened, self._writing(f"{self.root}/{name}") as stream:
-                    shutil.copyfileobj(opened, stream, _CHUNK)
-                return
-            except FileNotFoundError:
-                raise
-            except OSError:
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                time.sleep(_FIRST_PAUSE_SECONDS * 2**attempt)
-
-    def _writing(self, path: str) -> Any:
-        """A stream to a file; object stores need no folder for it, and would keep an object."""
-        if self.filesystem.type_name not in ("s3", "gcs", "abfs"):
-            self.filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-        return self.filesystem.open_output_stream(path)
-
-    def get(self, name: str, file: Path) -> None:
-        """Copy a file from there. Raises `OSError`."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        incoming = file.with_name(f".{file.name}.partial")
-        source = self.filesystem.open_input_stream(f"{self.root}/{name}")
-        with source as stream, incoming.open("wb") as opened:
-            shutil.copyfileobj(stream, opened, _CHUNK)
-        incoming.replace(file)
-
-    def files(self) -> dict[str, int]:
-        """Size of every file by its path from the root. Raises `OSError`."""
-        selector = pafs.FileSelector(self.root, recursive=True, allow_not_found=True)
-        found = self.filesystem.get_file_info(selector)
-        prefix = self.root.lstrip("/") + "/"
-        return {
-            info.path.lstrip("/").removeprefix(prefix): info.size
-            for info in found
-            if info.type == pafs.FileType.File
-        }
-
-    def delete(self, names: Iterable[str]) -> None:
-        """Delete files, in this order. Raises `OSError`."""
-        for name in names:
-            self.filesystem.delete_file(f"{self.root}/{name}")
+_COMPLETE = re.compile(rf"checkpoints/(step_\d+)/{re.escape(CHECKSUMS)}")
 
 
 class Mirror:
@@ -148,10 +58,14 @@ class Mirror:
         """
         held = checkpoint.with_name(f"{_HELD}{checkpoint.name}")
         shutil.rmtree(held, ignore_errors=True)
-        shutil.copytree(checkpoint, held, copy_function=os.link)
+        try:
+            shutil.copytree(checkpoint, held, copy_function=os.link)
+        except OSError as error:
+            self._not_mirrored(step_of(checkpoint), first_line(error))
+            return
         with self._changed:
             if self._waiting is not None:
-                self._folder.event("not_mirrored", _step_of_held(self._waiting), reason="overtaken")
+                self._not_mirrored(_step_of_held(self._waiting), "overtaken")
                 shutil.rmtree(self._waiting, ignore_errors=True)
             self._waiting, self._retention = held, retention
             self._changed.notify()
@@ -164,7 +78,7 @@ class Mirror:
         self._thread.join()
 
     def _run(self) -> None:
-        self._attempt(self._start_step, self._drop_abandoned)
+        ours = self._attempt(self._start_step, self._begin)
         while True:
             with self._changed:
                 while self._waiting is None and not self._closing:
@@ -172,27 +86,33 @@ class Mirror:
                 held, self._waiting = self._waiting, None
             if held is None:
                 break
-            if self._attempt(_step_of_held(held), partial(self._copy, held)):
-                self._folder.event("mirrored", _step_of_held(held))
+            step = _step_of_held(held)
+            ours = ours or self._attempt(step, self._begin)
+            if ours and self._attempt(step, partial(self._copy, held)):
+                with suppress(OSError):
+                    self._folder.event("mirrored", step)
             shutil.rmtree(held, ignore_errors=True)
-        self._attempt(self._start_step, self._copy_history)
+        if ours:
+            self._attempt(self._start_step, self._copy_history)
 
     def _attempt(self, step: int, action: Callable[[], None]) -> bool:
         """Do something to the storage; returns whether it worked, and records it if not."""
         try:
             action()
         except (OSError, StorageError) as error:
-            reason = str(error).splitlines()[0][:300]
-            self._folder.event("not_mirrored", step, reason=reason)
+            self._not_mirrored(step, first_line(error))
             return False
         return True
 
-    def _drop_abandoned(self) -> None:
+    def _not_mirrored(self, step: int, reason: str) -> None:
+        with suppress(OSError):  # a full disk stops the loop, not this thread
+            self._folder.event("not_mirrored", step, reason=reason)
+
+    def _begin(self) -> None:
+        """See that this is the run's own place, and drop what its history has abandoned."""
         place = Place.of(self._url)
-        files = place.files()
-        for name in _complete(files):
-            if step_of(Path(name)) > self._start_step:
-                place.delete(_inside(files, name))
+        check_owner(place, self._folder, self._url)
+        _drop_after(place, self._start_step)
 
     def _copy(self, held: Path) -> None:
         """The history first, then the checkpoint, its checksums last; then what is too old goes."""
@@ -201,6 +121,7 @@ class Mirror:
         name = held.name.removeprefix(_HELD)
         for file in sorted(held.iterdir(), key=lambda f: f.name == CHECKSUMS):
             place.put(file, f"checkpoints/{name}/{file.name}")
+        _drop_after(place, _step_of_held(held))
         files = place.files()
         for old in self._retention.too_old(_complete(files)):
             place.delete(_inside(files, old))
@@ -214,7 +135,7 @@ class Mirror:
 
 def _complete(files: Iterable[str]) -> list[str]:
     """Names of the checkpoints that are there as a whole, oldest first."""
-    return sorted(name.split("/")[1] for name in files if name.endswith(f"/{CHECKSUMS}"))
+    return sorted(found[1] for name in files if (found := _COMPLETE.fullmatch(name)))
 
 
 def _inside(files: Iterable[str], checkpoint: str) -> list[str]:
@@ -223,55 +144,90 @@ def _inside(files: Iterable[str], checkpoint: str) -> list[str]:
     return sorted(found, key=lambda name: not name.endswith(CHECKSUMS))
 
 
-def restore(url: str, folder: RunFolder) -> Path | None:
+def check_owner(place: Place, folder: RunFolder, url: str) -> None:
+    """Raise `StorageError` if the place holds the copy of another run."""
+    owner = place.read("run.json")
+    if owner is not None and json.loads(owner).get("run_id") != folder.identity()["run_id"]:
+        raise StorageError(
+            "the place holds the copy of another run", "Give mirror a place of its own.", url
+        )
+
+
+def restore(url: str, folder: RunFolder, config: Strict, fingerprint: str) -> Path | None:
     """Fetch the newest whole checkpoint and the history of a run whose folder has no valid one.
+
+    Args:
+        config: of the run that is to go on, which must be the one that was copied.
+        fingerprint: of its manifest.
 
     Returns:
         The checkpoint fetched, or None if the folder needs none or there is none.
 
     Raises:
-        StorageError: the storage cannot be read.
+        StorageError: it cannot be fetched, or is the copy of another run.
     """
     if newest_valid(folder.checkpoints)[0] is not None:
         return None
     place = Place.of(url)
     try:
         files = place.files()
-        for name in reversed(_complete(files)):
+        complete = _complete(files)
+        if complete:
+            _check_same(place, folder, config, fingerprint, url)
+        for name in reversed(complete):
             found = _fetch(place, files, folder, name)
             if found is not None:
-                _fetch_history(place, files, folder)
                 return found
     except (OSError, ValueError) as error:
         raise StorageError(
-            f"the copy of the run cannot be read: {str(error).splitlines()[0]}",
-            "Check mirror and the credentials of this machine; nothing has been begun.",
+            f"the copy of the run cannot be fetched: {first_line(error)}",
+            "Check mirror, the credentials of this machine and the room in run_dir; then run the "
+            "same command again.",
             url,
         ) from None
     return None
 
 
+def _check_same(
+    place: Place, folder: RunFolder, config: Strict, fingerprint: str, url: str
+) -> None:
+    if (folder.path / "run.json").is_file():
+        check_owner(place, folder, url)
+        return
+    owner = json.loads(place.read("run.json") or b"{}")
+    same = owner.get("manifest_fingerprint") == fingerprint
+    if not same or binding_differences(owner["config"], config):
+        raise StorageError(
+            "the run folder is empty, and mirror holds the copy of another run",
+            "Give mirror a place of its own, or restore the config and manifest of that run.",
+            url,
+        )
+
+
 def _fetch(place: Place, files: dict[str, int], folder: RunFolder, name: str) -> Path | None:
-    """One checkpoint, or None if it does not prove itself once it is here."""
+    """One checkpoint, or None if it does not prove itself; the history first, it makes it whole."""
     incoming = folder.checkpoints / f".{name}.fetched"
     shutil.rmtree(incoming, ignore_errors=True)
     for file in _inside(files, name):
         place.get(file, incoming / file.rpartition("/")[2])
-    damage = find_damage(incoming)
-    if damage is not None:
+    if find_damage(incoming) is not None:
         shutil.rmtree(incoming)
         return None
+    for file in files:
+        if not file.startswith("checkpoints/") and not (folder.path / file).exists():
+            place.get(file, folder.path / file)
     final = folder.checkpoints / name
     shutil.rmtree(final, ignore_errors=True)  # a damaged one
     incoming.rename(final)
     return final
 
 
-def _fetch_history(place: Place, files: dict[str, int], folder: RunFolder) -> None:
-    """The small files, unless the folder still has its own."""
-    for name in files:
-        if not name.startswith("checkpoints/") and not (folder.path / name).exists():
-            place.get(name, folder.path / name)
+def _drop_after(place: Place, step: int) -> None:
+    """Delete checkpoints beyond a step: an abandoned history must not be gone on from."""
+    files = place.files()
+    for name in _complete(files):
+        if step_of(Path(name)) > step:
+            place.delete(_inside(files, name))
 
 
 def _step_of_held(held: Path) -> int:

@@ -7,6 +7,7 @@ from there on follow another seed (see `Seeds`), which the audit learns from the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 
 from echojepa.data.sampling import Seeds
@@ -33,17 +34,18 @@ class CollapseGuard:
         self._folder = folder
         self._origin = state.origin
         self._global_batch = global_batch
+        self._went_back_to = max((line["step"] for line in folder.interventions()), default=0)
         self._monitor = Monitor(config)
         for step, line in sorted(
             {line["step"]: line for line in read_lines(folder.path / "metrics.jsonl")}.items()
         ):
-            if step <= state.step:
+            if step <= state.step and Monitor.can_judge(line):
                 self._monitor.observe(step, line)
 
     @property
     def healthy_until(self) -> int:
-        """Last step at which nothing was suspicious."""
-        return self._monitor.healthy_until
+        """Last step known to be healthy; where the run went back to once, it may go back again."""
+        return max(self._monitor.healthy_until, self._went_back_to)
 
     def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
         """Judge step `step`.
@@ -52,24 +54,28 @@ class CollapseGuard:
             RolledBackError: the run has collapsed and gone back.
             CollapseError: it has collapsed and must not, or not again.
         """
-        reason = collectives.broadcast(self._monitor.observe(step, metrics))
-        if reason is None:
-            return
+        reason = self._monitor.observe(step, metrics)
+        verdict = None
+        if reason is not None and collectives.world()[0] == 0:
+            verdict = self._answer(step, reason)
+        verdict = collectives.broadcast(verdict)
+        if verdict is not None:
+            raise verdict
+
+    def _answer(self, step: int, reason: str) -> Exception:
+        """Rank 0: do what the config says, and what every rank is to raise."""
+        self._folder.event("collapse", step, reason=reason)
         before = len(self._folder.interventions())
         if self._config.on_alarm == "stop" or before >= self._config.max_rollbacks:
-            if collectives.world()[0] == 0:
-                self._folder.event("collapse", step, reason=reason)
-            raise CollapseError(
+            return CollapseError(
                 f"{reason} at step {step}, after {before} rollback(s)",
                 "Fork from a healthy checkpoint with another seed, a lower rate or a slower EMA.",
                 str(self._folder.path),
             )
-        target = collectives.broadcast(
-            self._go_back(step, reason) if collectives.world()[0] == 0 else None
-        )
-        raise RolledBackError(f"{reason} at step {step}; back to step {target}")
+        target = self._go_back(reason)
+        return RolledBackError(f"{reason} at step {step}; back to step {target}")
 
-    def _go_back(self, step: int, reason: str) -> int:
+    def _go_back(self, reason: str) -> int:
         """Set unhealthy checkpoints aside, then note the intervention; returns where it goes on.
 
         In this order: a run that dies in between only comes by the same alarm again.
@@ -79,13 +85,13 @@ class CollapseGuard:
             if step_of(folder) <= self.healthy_until and find_damage(folder) is None:
                 target = step_of(folder)
                 break
-            aside = f"abandoned_{len(self._folder.interventions())}_{folder.name}"
+            aside = f"abandoned_{time.time_ns()}_{folder.name}"
             folder.rename(folder.with_name(aside))
-        self._folder.event("collapse", step, reason=reason)
         self._folder.intervene(target, self._origin + target * self._global_batch, reason)
         return target
 
 
 def seeds_of(folder: RunFolder, base: int) -> Seeds:
     """The seeds of a run, with the changes that its interventions made."""
-    return Seeds(base, tuple(line["first_sample"] for line in folder.interventions()))
+    inherited = folder.attempts()[-1].get("inherited_changes", ())
+    return Seeds(base, (*inherited, *(line["first_sample"] for line in folder.interventions())))

@@ -48,3 +48,5 @@ class LoopState:
     num_seen: int = 0
     """Samples trained on or found unreadable."""
     num_unread: int = 0
+    inherited_changes: tuple[int, ...] = ()
+    """Seed changes of the run that this one was forked from; see `data.sampling.Seeds`."""

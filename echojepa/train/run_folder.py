@@ -14,6 +14,7 @@ import json
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
@@ -69,7 +70,8 @@ class RunFolder:
                 str(self.path),
             )
         else:  # a run without a checkpoint has nothing yet that other settings would contradict
-            identity = provenance(config, manifest_fingerprint)
+            known = self.identity()["run_id"] if is_run else uuid.uuid4().hex
+            identity = {"run_id": known, **provenance(config, manifest_fingerprint)}
             _write(self.path / "run.json", json.dumps(identity, indent=1))
         _write(self.path / "config.yaml", to_yaml(config))
 
@@ -92,16 +94,10 @@ class RunFolder:
         tree: dict[str, Any] = yaml.safe_load((self.path / "config.yaml").read_text())
         return tree
 
-    def begin_attempt(self, start_step: int, origin: int, world_size: int, source: str) -> int:
-        """Record a start of the training group; returns its number, from 0.
-
-        Args:
-            origin: global sample index of step 0.
-            source: how the run began, and from which checkpoint.
-        """
+    def begin_attempt(self, start_step: int, **described: Any) -> int:
+        """Record a start of the training group, with what describes it; returns its number."""
         number = len(self.attempts())
-        line = {"attempt": number, "start_step": start_step, "origin": origin}
-        self._append("attempts.jsonl", {**line, "world_size": world_size, "source": source})
+        self._append("attempts.jsonl", {"attempt": number, "start_step": start_step, **described})
         return number
 
     def attempts(self) -> list[dict[str, Any]]:

@@ -51,7 +51,10 @@ class Saver:
         if self.mirror is not None:
             self.mirror.submit(saved, retention)
 
-    def close(self) -> None:
-        """Wait for the copies."""
-        if self.mirror is not None:
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        """Wait for the copies, unless the run has failed: then what is not there yet is not."""
+        if self.mirror is not None and kind is None:
             self.mirror.close()

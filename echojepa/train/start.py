@@ -17,11 +17,13 @@ import torch
 from torch import nn
 
 from echojepa.errors import CheckpointError
+from echojepa.models.encoder import VideoEncoder
 from echojepa.models.weights import (
     fill,
     is_encoder_folder,
     load_encoder_weights,
     read_companions,
+    read_config,
 )
 from echojepa.objectives.jepa import TARGET_PREFIX
 from echojepa.train.checkpoint import newest_valid, read_state, resolve
@@ -45,8 +47,12 @@ class Start:
         return self.kind if self.source is None else f"{self.kind} {self.source.name}"
 
 
-def choose_start(folder: RunFolder, fork_from: str | None, init_from: str | None) -> Start:
+def choose_start(
+    folder: RunFolder, fork_from: str | None, init_from: str | None, seed: int
+) -> Start:
     """Decide how the run begins; records damaged checkpoints that were passed over.
+
+    A fork with the `seed` of its source goes on in the source's order, seed changes included.
 
     Raises:
         CheckpointError: `fork_from` or `init_from` names nothing usable.
@@ -61,7 +67,9 @@ def choose_start(folder: RunFolder, fork_from: str | None, init_from: str | None
         saved = read_state(source)
         state = LoopState(**saved["loop"])
         origin = state.origin + state.step * saved["config"]["loop"]["global_batch"]
-        return Start("fork", source, LoopState(origin=origin, num_applied=state.num_applied))
+        same = saved["config"]["seed"] == seed
+        changes = tuple(c for c in saved["seed_changes"] if c <= origin) if same else ()
+        return Start("fork", source, LoopState(0, origin, state.num_applied, 0, 0, changes))
     if init_from is not None:
         path = Path(init_from)
         source = path if is_encoder_folder(path) else resolve(path)
@@ -97,7 +105,17 @@ def initialise_weights(module: nn.Module, start: Start) -> None:
 
 
 def _fill_from_folder(module: nn.Module, folder: Path) -> None:
-    load_encoder_weights(module.get_submodule(TARGET_PREFIX.rstrip(".")), folder)
+    target = module.get_submodule(TARGET_PREFIX.rstrip("."))
+    assert isinstance(target, VideoEncoder)
+    wanted, found = target.config, read_config(folder)[0]
+    for name in ("num_heads", "rotary"):  # what the shapes of weights don't tell
+        if getattr(wanted, name) != getattr(found, name):
+            raise CheckpointError(
+                f"the weights want {name} {getattr(found, name)}, not {getattr(wanted, name)}",
+                "Give the run the encoder config these weights were trained with.",
+                str(folder),
+            )
+    load_encoder_weights(target, folder)
     companions = read_companions(folder)
     if companions is None or companions.online is None:
         load_encoder_weights(module.get_submodule("encoder"), folder)

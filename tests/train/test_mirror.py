@@ -12,8 +12,12 @@ import pytest
 from ranks import pretrain_plain
 from s3 import CREDENTIALS, Behaviour, misbehaving, seaweed, url
 
-from echojepa.errors import StorageError
-from echojepa.train.mirror import Place, restore
+from echojepa.config import validate
+from echojepa.data.manifest import open_clips
+from echojepa.errors import ConfigError, StorageError
+from echojepa.pretrain import PretrainConfig
+from echojepa.train.mirror import restore
+from echojepa.train.place import Place
 from echojepa.train.run_audit import audit_run
 from echojepa.train.run_folder import RunFolder
 
@@ -36,6 +40,13 @@ def stopped_at(tree: Tree, step: int) -> Tree:
     return {**tree, "loop": {**tree["loop"], "stop_after_step": step}}
 
 
+def fetched(tree: Tree) -> Path | None:
+    """What the launcher does before it opens the run folder."""
+    config = validate(tree, PretrainConfig, "test")
+    clips = open_clips(config.data.manifest, config.data.where)
+    return restore(tree["mirror"], RunFolder(tree["run_dir"]), config, clips.fingerprint)
+
+
 def test_a_lost_run_goes_on_from_its_copy(tree: Tree, tmp_path: Path) -> None:
     """Losses and audit are those of a run that lost nothing."""
     plain = {k: v for k, v in tree.items() if k != "mirror"}
@@ -43,7 +54,7 @@ def test_a_lost_run_goes_on_from_its_copy(tree: Tree, tmp_path: Path) -> None:
     pretrain_plain(stopped_at(tree, 4))
     folder = RunFolder(tree["run_dir"])
     shutil.rmtree(folder.path)
-    assert restore(tree["mirror"], folder) == folder.checkpoints / "step_00000004"
+    assert fetched(tree) == folder.checkpoints / "step_00000004"
     assert pretrain_plain(tree) == undisturbed
     assert [a["start_step"] for a in folder.attempts()] == [0, 4]
     assert not audit_run(folder).findings
@@ -65,9 +76,9 @@ def test_the_copy_keeps_what_the_run_keeps(tree: Tree, tmp_path: Path) -> None:
 def test_a_folder_with_a_valid_checkpoint_fetches_nothing(tree: Tree) -> None:
     pretrain_plain(stopped_at(tree, 4))
     folder = RunFolder(tree["run_dir"])
-    assert restore(tree["mirror"], folder) is None
+    assert fetched(tree) is None
     shutil.rmtree(folder.checkpoints)
-    assert restore(tree["mirror"], folder) is not None
+    assert fetched(tree) is not None
 
 
 def test_a_damaged_copy_is_passed_over(tree: Tree, tmp_path: Path) -> None:
@@ -79,8 +90,22 @@ def test_a_damaged_copy_is_passed_over(tree: Tree, tmp_path: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     folder = RunFolder(tree["run_dir"])
     shutil.rmtree(folder.path)
-    found = restore(tree["mirror"], folder)
+    found = fetched(tree)
     assert found is not None and found.name == older
+
+
+def test_the_copy_of_another_run_is_left_alone(tree: Tree, tmp_path: Path) -> None:
+    """Neither fetched into an empty folder nor overwritten by a run that has begun."""
+    pretrain_plain(stopped_at(tree, 4))
+    other = {**tree, "seed": 7, "run_dir": str(tmp_path / "other")}
+    with pytest.raises(StorageError, match="mirror holds the copy of another run"):
+        fetched(other)
+    before = names(tmp_path / "mirror")
+    pretrain_plain(other)
+    reasons = {e["reason"] for e in RunFolder(other["run_dir"]).events("not_mirrored")}
+    assert any("the place holds the copy of another run" in reason for reason in reasons)
+    assert names(tmp_path / "mirror") == before
+    assert fetched(tree) is None
 
 
 def test_an_abandoned_history_leaves_the_copy(tree: Tree, tmp_path: Path) -> None:
@@ -94,12 +119,14 @@ def test_an_abandoned_history_leaves_the_copy(tree: Tree, tmp_path: Path) -> Non
     assert names(tmp_path / "mirror") <= {"step_00000002", "step_00000004"}
 
 
-def test_a_place_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_said_at_once(tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"cannot be written.*bucket and the credentials"):
         Place.of(str(tmp_path / "file")).check("there")
     with pytest.raises(StorageError, match="not a place to copy to"):
         Place.of("nonsense://x")
+    with pytest.raises(ConfigError, match="must not hold credentials"):
+        validate({**tree, "mirror": "s3://key:secret@bucket/run"}, PretrainConfig, "test")
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +162,7 @@ def test_s3_that_stutters_loses_nothing(
     assert folder.events("mirrored")[-1]["step"] == 8
     shutil.rmtree(folder.path)
     behaviour.next_answers = [fault, "pass", fault]
-    assert restore(place, folder) == folder.checkpoints / "step_00000008"
+    assert fetched(tree) == folder.checkpoints / "step_00000008"
 
 
 @pytest.mark.integration
@@ -147,8 +174,8 @@ def test_expired_credentials_are_an_event_and_the_run_goes_on(
     behaviour.always = "expired"
     with pytest.raises(StorageError, match="cannot be written"):
         Place.of(place).check(place)
-    with pytest.raises(StorageError, match="nothing has been begun"):
-        restore(place, RunFolder(tree["run_dir"]))
+    with pytest.raises(StorageError, match="cannot be fetched"):
+        fetched(tree)
     pretrain_plain(stopped_at(tree, 4))
     folder = RunFolder(tree["run_dir"])
     assert folder.events("not_mirrored") and not folder.events("mirrored")

@@ -227,7 +227,7 @@ def test_a_start_that_failed_binds_nothing(tree: Tree) -> None:
 def test_a_later_start_of_the_same_folder_ends_the_earlier_one(tree: Tree) -> None:
     class Overtaken(LocalWorker):
         def report(self, metrics: dict[str, float]) -> None:
-            RunFolder(tree["run_dir"]).begin_attempt(0, 0, 1, "somebody else")
+            RunFolder(tree["run_dir"]).begin_attempt(0, origin=0, source="somebody else")
 
     tree["loop"] |= {"probe_every_steps": 2}
     tree["probe"] = PROBE

@@ -112,7 +112,7 @@ def test_a_decoder_dies_of_a_segmentation_fault(
     driver = run.start()
     run.wait_for_step(15)
     run.strikes()
-    os.kill(pids("MapWorker(MapBatches(Decoder))")[-1], signal.SIGSEGV)
+    os.kill(pids("MapWorker(MapBatches(_DecodeActor))")[-1], signal.SIGSEGV)
     _, said = driver.communicate()
     assert driver.returncode == 0, said
     outcome = judged(run, "decoder: segmentation fault", undisturbed, table, restarts=False)
