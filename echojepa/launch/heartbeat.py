@@ -14,27 +14,32 @@ import time
 from echojepa.train.run_folder import RunFolder
 
 _EXIT_CODE = 70
+_FIRST_STEP_SECONDS = 600.0
 _WORDS_SECONDS = 10.0
 
 
 class Heartbeat:
     """Ends this process if it has beaten once and then stands still for too long.
 
-    What every thread was doing is written into the run folder first, into `hangs/`.
+    The first step may take longer than the others: decoders start, and the first clips come from
+    afar. What every thread was doing is written into the run folder first, into `hangs/`.
     """
 
     def __init__(self, folder: RunFolder, rank: int, limit_seconds: float) -> None:
         self._folder = folder
         self._rank = rank
-        self._limit = limit_seconds
+        self._limit = max(limit_seconds, _FIRST_STEP_SECONDS)
+        self._later_limit = limit_seconds
         self._last = time.monotonic()
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
 
     def beat(self) -> None:
-        """The process gets on; the first call begins the watch."""
+        """The process gets on; the first call, before the first step, begins the watch."""
         self._last = time.monotonic()
-        if self._thread is None:
+        if self._thread is not None:
+            self._limit = self._later_limit
+        else:
             self._thread = threading.Thread(target=self._watch, name="heartbeat", daemon=True)
             self._thread.start()
 
@@ -43,7 +48,7 @@ class Heartbeat:
         self._stopped.set()
 
     def _watch(self) -> None:
-        while not self._stopped.wait(min(1.0, self._limit / 4)):
+        while not self._stopped.wait(min(1.0, self._later_limit / 4)):
             silence = time.monotonic() - self._last
             if silence > self._limit:
                 # The run's storage may be what hangs: it gets its chance, no more.

@@ -39,7 +39,6 @@ def pids(actor_class: str) -> list[int]:
     [
         pytest.param("worker killed", "RayTrainWorker", signal.SIGKILL, marks=soak),
         pytest.param("worker stands still", "RayTrainWorker", signal.SIGSTOP, marks=integration),
-        pytest.param("controller killed", "TrainController", signal.SIGKILL, marks=soak),
     ],
 )
 def test_a_process_is_struck(
@@ -78,17 +77,24 @@ def test_a_worker_fails(
 
 
 @soak
-def test_the_driver_is_killed(run: Run, undisturbed: list[float], table: list[Outcome]) -> None:
+@pytest.mark.parametrize("what", ["driver", "controller"])
+def test_what_steers_the_workers_is_killed(
+    run: Run, what: str, undisturbed: list[float], table: list[Outcome]
+) -> None:
     """The same command finds its run and goes on."""
     driver = run.start()
     run.wait_for_step(15)
     run.strikes()
-    driver.kill()
+    if what == "driver":
+        driver.kill()
+    else:
+        os.kill(pids("TrainController")[-1], signal.SIGKILL)
     driver.communicate()
+    assert driver.returncode != 0
     driver = run.start()
     _, said = driver.communicate()
     assert driver.returncode == 0, said
-    judged(run, "driver killed, command repeated", undisturbed, table)
+    judged(run, f"{what} killed, command repeated", undisturbed, table)
 
 
 @soak
