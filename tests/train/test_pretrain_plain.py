@@ -165,6 +165,25 @@ def test_fork_takes_over_state_and_cursor(tree: Tree) -> None:
     assert state["loop"]["num_applied"] == 4 + 3, "Adam's own count goes on"
 
 
+def test_a_fork_goes_on_in_its_sources_order(tree: Tree) -> None:
+    """Also where a rollback has changed the source's seed; another seed starts another order."""
+    source = RunFolder(tree["run_dir"])
+    source.path.mkdir()
+    source.intervene(2, 2 * 8, "test")
+    (source.path / "run.json").write_text('{"run_id": "test"}')
+    tree["loop"]["stop_after_step"] = 4
+    pretrain_plain(tree)
+    for name, seed, changes in (("same", tree["seed"], [16]), ("other", 9, [])):
+        fork = variant(tree, name) | {"fork_from": tree["run_dir"], "seed": seed}
+        fork["loop"] |= {"num_steps": 2, "stop_after_step": 1}
+        pretrain_plain(fork)
+        fork["loop"]["stop_after_step"] = None
+        pretrain_plain(fork)
+        run = RunFolder(fork["run_dir"])
+        assert [a["inherited_changes"] for a in run.attempts()] == [changes, changes]
+        assert not audit_run(run).findings
+
+
 def test_a_cooldown_changes_resolution_frames_and_rate(tree: Tree) -> None:
     tree["loop"]["stop_after_step"] = 4
     pretrain_plain(tree)
@@ -177,6 +196,15 @@ def test_a_cooldown_changes_resolution_frames_and_rate(tree: Tree) -> None:
     lines = read_lines(Path(cooldown["run_dir"]) / "metrics.jsonl")
     assert [line["lr"] for line in lines] == pytest.approx([5e-5, 0.0])
     assert audit_run(RunFolder(cooldown["run_dir"])).num_samples == 2 * 8
+
+
+def test_weights_are_not_taken_under_other_rotary_positions(tree: Tree) -> None:
+    """Shapes do not tell them, so that nothing but the features would show it."""
+    pretrain_plain(tree)
+    other = variant(tree, "other") | {"init_from": f"{tree['run_dir']}/encoder"}
+    other["model"]["encoder"]["rotary"] = {"layout": "paired"}
+    with pytest.raises(CheckpointError, match="the weights want rotary layout='tiled'"):
+        pretrain_plain(other)
 
 
 def test_init_takes_weights_only(tree: Tree) -> None:

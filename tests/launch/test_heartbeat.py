@@ -1,0 +1,42 @@
+"""A process that stands still ends itself and says what it was doing; one that gets on does not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from echojepa.train.run_folder import RunFolder
+
+CODE = """
+import sys, time
+from echojepa.launch import heartbeat
+from echojepa.train.run_folder import RunFolder
+heartbeat._FIRST_STEP_SECONDS = 3.0
+beating = heartbeat.Heartbeat(RunFolder(sys.argv[1]), 3, 0.4)
+def stand_still():
+    time.sleep(20)
+beating.beat()
+{then}
+"""
+CASES = {
+    "stands still": ("beating.beat(); stand_still()", 70),
+    "gets on": ("for _ in range(10):\n    time.sleep(0.2)\n    beating.beat()", 0),
+    "a long first step": ("time.sleep(1.5); beating.beat()", 0),
+    "never ends its first step": ("stand_still()", 70),
+    "has finished": ("beating.beat(); beating.stop(); time.sleep(1.5)", 0),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_only_silence_ends_the_process(case: str, tmp_path: Path) -> None:
+    then, code = CASES[case]
+    command = [sys.executable, "-c", CODE.format(then=then), str(tmp_path)]
+    assert subprocess.run(command, check=False, timeout=60).returncode == code
+    events = RunFolder(tmp_path).events("hang")
+    assert len(events) == (code == 70)
+    for event in events:
+        assert event["rank"] == 3 and event["seconds"] >= 0.4
+        assert "stand_still" in (tmp_path / event["stacks"]).read_text()
