@@ -34,7 +34,8 @@ class CollapseGuard:
         self._folder = folder
         self._origin = state.origin
         self._global_batch = global_batch
-        self._went_back_to = max((line["step"] for line in folder.interventions()), default=0)
+        back = [line["step"] for line in folder.interventions()]
+        self._went_back_to = back[-1] if back else 0
         self._monitor = Monitor(config)
         for step, line in sorted(
             {line["step"]: line for line in read_lines(folder.path / "metrics.jsonl")}.items()
@@ -44,7 +45,7 @@ class CollapseGuard:
 
     @property
     def healthy_until(self) -> int:
-        """Last step known to be healthy; where the run went back to once, it may go back again."""
+        """Last step known to be healthy; where the run last went back to, it may go back again."""
         return max(self._monitor.healthy_until, self._went_back_to)
 
     def __call__(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -119,6 +119,7 @@ def judged(
     """Enter the outcome into the table, and demand what every fault must leave intact."""
     outcome = run.outcome(fault, undisturbed)
     table.append(outcome)
+    print(outcome.row(), flush=True)
     assert outcome.recovered and outcome.lost == outcome.doubled == 0, outcome
     assert outcome.difference < within
     assert outcome.redone <= 10
