@@ -30,6 +30,7 @@ CASES = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("case", CASES)
 def test_only_silence_ends_the_process(case: str, tmp_path: Path) -> None:
     then, code = CASES[case]

@@ -22,9 +22,9 @@ MASKS = MaskConfig(
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize("width", [48, 192])
-def test_activations_are_what_autograd_keeps(recompute: bool, width: int) -> None:
+def test_activations_are_what_autograd_keeps(recompute: bool) -> None:
     """Within 15%; with recomputation, one block more than what is kept at once."""
+    width = 48
     model = ModelConfig(
         encoder=EncoderConfig(width=width, depth=6, num_heads=4, patch_size=8),
         predictor=PredictorConfig(width=48, depth=3, num_heads=4),

@@ -61,6 +61,7 @@ def test_a_lost_run_goes_on_from_its_copy(tree: Tree, tmp_path: Path) -> None:
     assert (tmp_path / "mirror" / "encoder" / "model.safetensors").is_file()
 
 
+@pytest.mark.integration
 def test_the_copy_keeps_what_the_run_keeps(tree: Tree, tmp_path: Path) -> None:
     """The newest two, and one that is known to be healthy."""
     tree["loop"] |= {"num_steps": 12, "checkpoint_every_steps": 1}
@@ -73,6 +74,7 @@ def test_the_copy_keeps_what_the_run_keeps(tree: Tree, tmp_path: Path) -> None:
     assert not list(folder.checkpoints.glob(".mirror_*"))
 
 
+@pytest.mark.integration
 def test_a_folder_with_a_valid_checkpoint_fetches_nothing(tree: Tree) -> None:
     pretrain_plain(stopped_at(tree, 4))
     folder = RunFolder(tree["run_dir"])
@@ -81,6 +83,7 @@ def test_a_folder_with_a_valid_checkpoint_fetches_nothing(tree: Tree) -> None:
     assert fetched(tree) is not None
 
 
+@pytest.mark.integration
 def test_a_damaged_copy_is_passed_over(tree: Tree, tmp_path: Path) -> None:
     tree["loop"]["keep_last"] = 4
     pretrain_plain(tree)
@@ -94,6 +97,7 @@ def test_a_damaged_copy_is_passed_over(tree: Tree, tmp_path: Path) -> None:
     assert found is not None and found.name == older
 
 
+@pytest.mark.integration
 def test_the_copy_of_another_run_is_left_alone(tree: Tree, tmp_path: Path) -> None:
     """Neither fetched into an empty folder nor overwritten by a run that has begun."""
     pretrain_plain(stopped_at(tree, 4))
@@ -108,6 +112,7 @@ def test_the_copy_of_another_run_is_left_alone(tree: Tree, tmp_path: Path) -> No
     assert fetched(tree) is None
 
 
+@pytest.mark.integration
 def test_an_abandoned_history_leaves_the_copy(tree: Tree, tmp_path: Path) -> None:
     """After a rollback, a checkpoint of the collapse must not be what a lost run goes on from."""
     pretrain_plain(stopped_at(tree, 6))

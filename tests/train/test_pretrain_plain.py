@@ -165,6 +165,7 @@ def test_fork_takes_over_state_and_cursor(tree: Tree) -> None:
     assert state["loop"]["num_applied"] == 4 + 3, "Adam's own count goes on"
 
 
+@pytest.mark.integration
 def test_a_fork_goes_on_in_its_sources_order(tree: Tree) -> None:
     """Also where a rollback has changed the source's seed; another seed starts another order."""
     source = RunFolder(tree["run_dir"])
@@ -198,6 +199,7 @@ def test_a_cooldown_changes_resolution_frames_and_rate(tree: Tree) -> None:
     assert audit_run(RunFolder(cooldown["run_dir"])).num_samples == 2 * 8
 
 
+@pytest.mark.integration
 def test_weights_are_not_taken_under_other_rotary_positions(tree: Tree) -> None:
     """Shapes do not tell them, so that nothing but the features would show it."""
     pretrain_plain(tree)

@@ -33,6 +33,7 @@ def tree(tiny_tree: Tree) -> Tree:
     return tiny_tree
 
 
+@pytest.mark.integration
 def test_a_collapse_is_found_and_undone(tree: Tree) -> None:
     """Restarted as a group of workers is, the run goes back, draws other samples, and ends."""
     tree["monitor"] = {"lr_factor": 0.02}
@@ -59,6 +60,7 @@ def test_a_collapse_is_found_and_undone(tree: Tree) -> None:
     assert min(ranks[-5:]) > 0.5 * max(ranks)
 
 
+@pytest.mark.integration
 def test_other_samples_are_drawn_after_a_rollback(tree: Tree, tmp_path: Path) -> None:
     """The same steps with the same weights give other losses, and the audit knows why."""
     tree["optimizer"] |= {"lr": {"peak": 0.0}, "momentum": {"peak": 0.99}}
@@ -76,6 +78,7 @@ def test_other_samples_are_drawn_after_a_rollback(tree: Tree, tmp_path: Path) ->
     assert not audit_run(folder).findings
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("policy", [{"on_alarm": "stop"}, {"max_rollbacks": 0}])
 def test_a_run_that_may_not_go_back_ends(tree: Tree, policy: Tree) -> None:
     tree["monitor"] = policy

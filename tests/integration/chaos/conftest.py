@@ -25,7 +25,7 @@ def table() -> Iterator[list[Outcome]]:
 
 @pytest.fixture
 def tree(tiny_tree: Tree) -> Tree:
-    """40 steps on two workers, a checkpoint every ten; ten seconds of silence are a hang."""
+    """40 steps on two workers, a checkpoint every ten; 25 seconds of silence are a hang."""
     tiny_tree["data"]["segment_steps"] = 12
     tiny_tree["loop"] |= {
         "num_steps": NUM_STEPS,
@@ -33,7 +33,7 @@ def tree(tiny_tree: Tree) -> Tree:
         "checkpoint_every_steps": 10,
         "image_every_steps": NUM_STEPS,
     }
-    tiny_tree["cluster"] = {"num_workers": 2, "hang_seconds": 10.0}
+    tiny_tree["cluster"] = {"num_workers": 2, "hang_seconds": 25.0}
     return tiny_tree
 
 
