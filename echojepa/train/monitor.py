@@ -44,7 +44,8 @@ class MonitorConfig(Strict):
     patience: int = Field(5, gt=0)
     """Logged steps whose median stands for the present."""
     window: int = Field(50, gt=1)
-    """Logged steps before them that are the recent past of the loss."""
+    """Logged steps before them that are the recent past of the loss. Before a run has logged so
+    many there is no alarm: features spread and gather while training begins."""
 
 
 class Monitor:
@@ -62,6 +63,7 @@ class Monitor:
         self._best = dict.fromkeys(self._floors, 0.0)
         self._losses = deque[float](maxlen=config.window + config.patience)
         self._steps = deque[int](maxlen=config.patience)
+        self._num_seen = 0
         self.healthy_until = 0
         """Last step that was followed by `patience` logged steps not even half-way to an alarm."""
 
@@ -81,9 +83,10 @@ class Monitor:
         dangers.append(self._of_loss(metrics["loss"]))
         danger, reason = max(dangers)
         self._steps.append(step)
+        self._num_seen += 1
         if danger < 0.5 and len(self._steps) == self._config.patience:
             self.healthy_until = self._steps[0]
-        return reason if danger > 1 else None
+        return reason if danger > 1 and self._num_seen > self._config.window else None
 
     def _of_spread(self, name: str, value: float) -> tuple[float, str]:
         """Danger, 0 at the best value and 1 at the floor, and its description."""

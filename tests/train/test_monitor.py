@@ -70,6 +70,13 @@ def test_a_few_odd_batches_are_no_alarm() -> None:
     assert first_alarm(course(loss, effective_rank=rank)) is None
 
 
+def test_the_transients_of_a_beginning_are_no_alarm() -> None:
+    """Features gather at first and spread again; the same later on is an alarm."""
+    dip = np.concatenate([np.ones(15), np.full(20, 0.1), np.ones(365)])
+    assert first_alarm(course(healthy_loss(), online_feature_std=dip)) is None
+    assert first_alarm(course(healthy_loss(), online_feature_std=np.roll(dip, 100))) is not None
+
+
 def test_steps_that_were_dropped_say_nothing() -> None:
     loss = healthy_loss()
     loss[100:110] = np.nan

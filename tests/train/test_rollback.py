@@ -30,13 +30,14 @@ def tree(tiny_tree: Tree) -> Tree:
         "checkpoint_every_steps": 3,
         "image_every_steps": 60,
     }
+    tiny_tree["monitor"] = {"window": 10}
     return tiny_tree
 
 
 @pytest.mark.integration
 def test_a_collapse_is_found_and_undone(tree: Tree) -> None:
     """Restarted as a group of workers is, the run goes back, draws other samples, and ends."""
-    tree["monitor"] = {"lr_factor": 0.02}
+    tree["monitor"]["lr_factor"] = 0.02
     with pytest.raises(RolledBackError, match=r"effective_rank has fallen from .* back to step"):
         pretrain_plain(tree)
     folder = RunFolder(tree["run_dir"])
@@ -81,7 +82,7 @@ def test_other_samples_are_drawn_after_a_rollback(tree: Tree, tmp_path: Path) ->
 @pytest.mark.integration
 @pytest.mark.parametrize("policy", [{"on_alarm": "stop"}, {"max_rollbacks": 0}])
 def test_a_run_that_may_not_go_back_ends(tree: Tree, policy: Tree) -> None:
-    tree["monitor"] = policy
+    tree["monitor"] |= policy
     with pytest.raises(CollapseError, match=r"after 0 rollback\(s\).*Fork from a healthy"):
         pretrain_plain(tree)
     assert not RunFolder(tree["run_dir"]).interventions()

@@ -130,7 +130,7 @@ def test_a_collapse_is_rolled_back_by_itself(run: Run) -> None:
     """A target without memory at a high rate; two workers go back together and end healthy."""
     run.tree["optimizer"] |= {"lr": {"peak": 1e-2}, "momentum": {"peak": 0.0}}
     run.tree["loop"]["checkpoint_every_steps"] = 3
-    run.tree["monitor"] = {"lr_factor": 0.02}
+    run.tree["monitor"] = {"lr_factor": 0.02, "window": 10}
     run.write()
     driver = run.start()
     _, said = driver.communicate()
