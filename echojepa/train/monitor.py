@@ -38,7 +38,9 @@ class MonitorConfig(Strict):
     rank_floor: float = Field(0.5, gt=0, lt=1)
     """Alarming share of the best effective rank of the target's features."""
     spread_floor: float = Field(0.25, gt=0, lt=1)
-    """The same of the features' deviation, and of the online encoder's effective rank."""
+    """The same of the deviation of the target's features."""
+    online_floor: float = Field(0.1, gt=0, lt=1)
+    """The same of rank and deviation of the online encoder, whose features swing more."""
     loss_sigmas: float = Field(8.0, gt=0)
     """Alarming distance of the loss from its recent median, either way."""
     patience: int = Field(5, gt=0)
@@ -56,8 +58,8 @@ class Monitor:
         self._floors = {
             "effective_rank": config.rank_floor,
             "feature_std": config.spread_floor,
-            "online_effective_rank": config.spread_floor,
-            "online_feature_std": config.spread_floor,
+            "online_effective_rank": config.online_floor,
+            "online_feature_std": config.online_floor,
         }
         self._recent = {name: deque[float](maxlen=config.patience) for name in self._floors}
         self._best = dict.fromkeys(self._floors, 0.0)

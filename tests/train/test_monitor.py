@@ -47,7 +47,7 @@ def test_a_healthy_run_raises_no_alarm() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_features_that_lose_their_spread(name: str) -> None:
-    values = noisy(np.concatenate([np.ones(200), np.linspace(1, 0.1, 60), np.full(140, 0.1)]))
+    values = noisy(np.concatenate([np.ones(200), np.linspace(1, 0.02, 60), np.full(140, 0.02)]))
     found = first_alarm(course(healthy_loss(), **{name: values}))
     assert found is not None
     assert 200 < found[0] < 270
@@ -72,7 +72,7 @@ def test_a_few_odd_batches_are_no_alarm() -> None:
 
 def test_the_transients_of_a_beginning_are_no_alarm() -> None:
     """Features gather at first and spread again; the same later on is an alarm."""
-    dip = np.concatenate([np.ones(15), np.full(20, 0.1), np.ones(365)])
+    dip = np.concatenate([np.ones(15), np.full(20, 0.02), np.ones(365)])
     assert first_alarm(course(healthy_loss(), online_feature_std=dip)) is None
     assert first_alarm(course(healthy_loss(), online_feature_std=np.roll(dip, 100))) is not None
 
