@@ -54,6 +54,7 @@ class Run:
         self.folder = RunFolder(self.tree["run_dir"])
         self._config = folder / "job.yaml"
         self.write()
+        self._drivers: list[subprocess.Popen[str]] = []
         self._struck: float | None = None
         self._before = 0
 
@@ -66,7 +67,15 @@ class Run:
         command = [sys.executable, str(DRIVER), self.address, str(self._config)]
         if fault is not None:
             command.append(fault)
-        return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self._drivers.append(driver)
+        return driver
+
+    def close(self) -> None:
+        """End what a failed test has left."""
+        for driver in self._drivers:
+            driver.kill()
+            driver.wait()
 
     def wait_for_step(self, step: int, seconds: float = 240) -> None:
         """Return once a step is logged."""

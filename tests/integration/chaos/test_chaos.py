@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,9 @@ soak, integration = pytest.mark.soak, pytest.mark.integration
 
 
 @pytest.fixture
-def run(tree: Tree, tmp_path: Path, ray_cluster: str) -> Run:
-    return Run(tree, tmp_path, ray_cluster)
+def run(tree: Tree, tmp_path: Path, ray_cluster: str) -> Iterator[Run]:
+    with closing(Run(tree, tmp_path, ray_cluster)) as made:
+        yield made
 
 
 def pids(actor_class: str) -> list[int]:
