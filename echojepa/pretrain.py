@@ -93,7 +93,8 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
     folder = RunFolder(config.run_dir)
     clips = open_clips(config.data.manifest, config.data.where)
     folder.check_manifest(clips.fingerprint)
-    start, attempt, seeds, optimizer = _begin(config, folder, worker)
+    beginning = _begin(config, folder, worker)
+    start, seeds = beginning.start, beginning.seeds
     shape = cut_batch(config, worker.world_size, start.state.origin)
     masks = MaskSampler(config.objective.masks, config.grid(), seeds)
     engine = worker.engine(_initial_model(config, start), config.optimizer, shape)
@@ -110,14 +111,14 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
     )
     watcher = _watcher(config, folder, masks, engine, worker)
     guard = CollapseGuard(config.monitor, folder, start.state, config.loop.global_batch)
-    record = SampleRecord(folder.samples, attempt, worker.rank)
-    saver = _saver(config, folder, engine, guard, seeds)
+    record = SampleRecord(folder.samples, beginning.attempt, worker.rank)
+    saver = _saver(config, folder, engine, guard, beginning)
     with record, closing(watcher), saver:
         metrics = Loop(
             engine=engine,
             masks=masks,
             config=config.loop,
-            optimizer=optimizer,
+            optimizer=beginning.optimizer,
             max_bad_fraction=config.data.max_bad_fraction,
             state=start.state,
             record=record,
@@ -133,15 +134,18 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
 
 
 def _saver(
-    config: PretrainConfig, folder: RunFolder, engine: Engine, guard: CollapseGuard, seeds: Seeds
+    config: PretrainConfig,
+    folder: RunFolder,
+    engine: Engine,
+    guard: CollapseGuard,
+    beginning: Beginning,
 ) -> Saver:
     origin = provenance(config, folder.identity()["manifest_fingerprint"])
-    origin["seed_changes"] = list(seeds.changes)
-    attempt = collectives.broadcast(folder.attempts()[-1])
+    origin["seed_changes"] = list(beginning.seeds.changes)
     mirror = None
     if config.mirror is not None and collectives.world()[0] == 0:
-        mirror = Mirror(config.mirror, folder, attempt["start_step"])
-    return Saver(config.loop, folder, engine, guard, attempt["attempt"], origin, mirror)
+        mirror = Mirror(config.mirror, folder, beginning.start.state.step)
+    return Saver(config.loop, folder, engine, guard, beginning.attempt, origin, mirror)
 
 
 class Beginning(NamedTuple):
@@ -167,7 +171,8 @@ def _begin(config: PretrainConfig, folder: RunFolder, worker: Worker) -> Beginni
             source=start.describe(),
         )
         optimizer = at_batch(config.optimizer, config.loop.global_batch)
-        slower = config.monitor.lr_factor ** len(folder.interventions())
+        rollbacks = len(folder.interventions())
+        slower = config.monitor.lr_factor**rollbacks
         optimizer = optimizer.model_copy(update={"lr": optimizer.lr.times(slower)})
         if optimizer.lr != config.optimizer.lr:
             folder.event(
@@ -175,7 +180,7 @@ def _begin(config: PretrainConfig, folder: RunFolder, worker: Worker) -> Beginni
                 start.state.step,
                 stated=config.optimizer.lr.peak,
                 reference_batch=config.optimizer.lr_reference_batch,
-                rollbacks=len(folder.interventions()),
+                rollbacks=rollbacks,
                 peak=optimizer.lr.peak,
             )
         decided = Beginning(start, number, seeds_of(folder, config.seed), optimizer)

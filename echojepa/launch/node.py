@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 import shutil
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from echojepa.data.manifest import manifest_fingerprint
 from echojepa.data.sampling import Seeds
 from echojepa.data.stream import BlockDecoder, DataConfig
 from echojepa.errors import UserError
-from echojepa.train.run_folder import PACKAGES
+from echojepa.train.run_folder import installed_versions
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,7 @@ def look(run_dir: str, token: str, manifest: str) -> NodeReport:
         fingerprint = str(error)
     return NodeReport(
         host=platform.node(),
-        versions={"python": platform.python_version()}
-        | {name: metadata.version(name) for name in PACKAGES},
+        versions={"python": platform.python_version(), **installed_versions()},
         sees_run=sees_run,
         free_bytes=shutil.disk_usage(run_dir).free if sees_run else 0,
         fingerprint=fingerprint,

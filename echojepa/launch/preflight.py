@@ -21,6 +21,7 @@ from echojepa.errors import BadDataError, ClusterError, ManifestError, StorageEr
 from echojepa.launch.node import NodeReport, decode_first, look
 from echojepa.objectives.masks import MaskSampler
 from echojepa.pretrain import PretrainConfig
+from echojepa.train.device import device_memory_bytes
 from echojepa.train.memory import Footprint, footprint
 from echojepa.train.run_folder import RunFolder
 
@@ -30,7 +31,12 @@ _GPU_SECONDS = 120.0
 
 
 def preflight(
-    config: PretrainConfig, folder: RunFolder, shape: StreamShape, *, uses_gpus: bool
+    config: PretrainConfig,
+    folder: RunFolder,
+    masks: MaskSampler,
+    shape: StreamShape,
+    *,
+    uses_gpus: bool,
 ) -> None:
     """Check everything; `shape` is that of the fewest workers.
 
@@ -40,7 +46,7 @@ def preflight(
         ClusterError: nodes run different versions, or a worker does not fit its device.
         BadDataError: none of the first clips can be decoded.
     """
-    needed = needed_memory(config, shape)
+    needed = needed_memory(config, masks, shape)
     reports = _reports(config, folder)
     check_nodes(reports, folder.identity()["manifest_fingerprint"], str(folder.path))
     kept = config.loop.keep_last + 2 + (2 if config.mirror else 0)
@@ -51,12 +57,11 @@ def preflight(
     _check_clips(config)
 
 
-def needed_memory(config: PretrainConfig, shape: StreamShape) -> Footprint:
+def needed_memory(config: PretrainConfig, masks: MaskSampler, shape: StreamShape) -> Footprint:
     """What a worker of this job needs."""
-    masks = MaskSampler(config.objective.masks, config.grid(), Seeds(config.seed))
-    size = {"float32": 4, "bfloat16": 2}[config.optimizer.precision]
+    size = getattr(torch, config.optimizer.precision).itemsize
     cut = (shape.world_size, shape.micro_batch, size)
-    return footprint(config.model, config.objective, masks.num_hidden, config.grid(), cut)
+    return footprint(config.model, config.objective, masks.num_hidden, masks.grid, cut)
 
 
 def check_nodes(reports: Sequence[NodeReport], fingerprint: str, run_dir: str) -> None:
@@ -136,7 +141,7 @@ def _reports(config: PretrainConfig, folder: RunFolder) -> list[NodeReport]:
 
 def _device_bytes() -> int:
     """Memory of a GPU of this cluster, asked of one."""
-    task = ray.remote(_gpu_bytes).options(num_cpus=0, num_gpus=1)
+    task = ray.remote(device_memory_bytes).options(num_cpus=0, num_gpus=1)
     try:
         found: int = ray.get(task.remote(), timeout=_GPU_SECONDS)
     except GetTimeoutError:
@@ -146,10 +151,6 @@ def _device_bytes() -> int:
             "cluster",
         ) from None
     return found
-
-
-def _gpu_bytes() -> int:
-    return int(torch.cuda.get_device_properties(0).total_memory)
 
 
 def _check_clips(config: PretrainConfig) -> None:

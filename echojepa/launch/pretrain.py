@@ -121,7 +121,7 @@ def run(
     """
     job = with_absolute_paths(job)
     clips = open_clips(job.data.manifest, job.data.where)
-    MaskSampler(job.objective.masks, job.grid(), Seeds(job.seed))
+    masks = MaskSampler(job.objective.masks, job.grid(), Seeds(job.seed))
     fewest, most = job.cluster.num_workers, job.cluster.max_workers
     for num_workers in range(fewest, (most or fewest) + 1):
         cut_batch(job, num_workers)
@@ -133,7 +133,7 @@ def run(
     with connected(job.cluster):
         wait_for_workers(job.cluster)
         uses_gpus = bool(worker_resources(job.cluster).get("GPU"))
-        preflight(job, folder, cut_batch(job, fewest), uses_gpus=uses_gpus)
+        preflight(job, folder, masks, cut_batch(job, fewest), uses_gpus=uses_gpus)
         trainer = _trainer(job, folder, callbacks)
         with Progress(folder, job.loop.num_steps, enabled=show_progress):
             return _fit(trainer)
@@ -143,7 +143,7 @@ def _from_mirror(job: PretrainJob, folder: RunFolder, fingerprint: str) -> int |
     """See that the mirror works; fetch a lost run from it. Returns the step fetched, if any."""
     if job.mirror is None:
         return None
-    Place.of(job.mirror).check(job.mirror)
+    Place.of(job.mirror).check()
     fetched = restore(job.mirror, folder, job, fingerprint)
     return None if fetched is None else step_of(fetched)
 

@@ -56,7 +56,7 @@ class Rotary(NamedTuple):
     sin: torch.Tensor
 
 
-def positions(tokens: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _positions(tokens: torch.Tensor, grid: Grid) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Time step, row and column of token indices, each of their shape."""
     cell = tokens % grid.num_cells
     return tokens // grid.num_cells, cell // grid.columns, cell % grid.columns
@@ -80,7 +80,7 @@ def rotary_table(
     per_axis = 2 * (width // 3 // 2)
     half = torch.arange(per_axis // 2, device=tokens.device, dtype=torch.float32)
     frequencies = _BASE ** (-half / (per_axis / 2))
-    time, *spatial = (p.float() for p in positions(tokens, grid))
+    time, *spatial = (p.float() for p in _positions(tokens, grid))
     if rotary.span is not None:
         last = rotary.span - 1
         sides = (grid.rows, grid.columns)

@@ -57,6 +57,11 @@ def peak_flops(device: torch.device) -> float | None:
     return matches[0] if matches else None
 
 
+def device_memory_bytes() -> int:
+    """Memory of this process's CUDA device."""
+    return int(torch.cuda.get_device_properties(0).total_memory)
+
+
 def memory_bytes(device: torch.device) -> int:
     """Peak memory of this process: on the device, or resident on the host for a CPU."""
     if device.type == "cuda":

@@ -44,8 +44,7 @@ class Mirror:
         self._start_step = start_step
         for left in folder.checkpoints.glob(f"{_HELD}*"):
             shutil.rmtree(left)
-        self._retention = Retention(1, None, 0)
-        self._waiting: Path | None = None
+        self._waiting: tuple[Path, Retention] | None = None
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="mirror", daemon=True)
@@ -65,9 +64,10 @@ class Mirror:
             return
         with self._changed:
             if self._waiting is not None:
-                self._not_mirrored(_step_of_held(self._waiting), "overtaken")
-                shutil.rmtree(self._waiting, ignore_errors=True)
-            self._waiting, self._retention = held, retention
+                overtaken, _ = self._waiting
+                self._not_mirrored(_step_of_held(overtaken), "overtaken")
+                shutil.rmtree(overtaken, ignore_errors=True)
+            self._waiting = held, retention
             self._changed.notify()
 
     def close(self) -> None:
@@ -83,12 +83,13 @@ class Mirror:
             with self._changed:
                 while self._waiting is None and not self._closing:
                     self._changed.wait()
-                held, self._waiting = self._waiting, None
-            if held is None:
+                waiting, self._waiting = self._waiting, None
+            if waiting is None:
                 break
+            held, retention = waiting
             step = _step_of_held(held)
             ours = ours or self._attempt(step, self._begin)
-            if ours and self._attempt(step, partial(self._copy, held)):
+            if ours and self._attempt(step, partial(self._copy, held, retention)):
                 with suppress(OSError):
                     self._folder.event("mirrored", step)
             shutil.rmtree(held, ignore_errors=True)
@@ -111,20 +112,17 @@ class Mirror:
     def _begin(self) -> None:
         """See that this is the run's own place, and drop what its history has abandoned."""
         place = Place.of(self._url)
-        check_owner(place, self._folder, self._url)
-        _drop_after(place, self._start_step)
+        check_owner(place, self._folder)
+        _drop(place, self._start_step, None)
 
-    def _copy(self, held: Path) -> None:
+    def _copy(self, held: Path, retention: Retention) -> None:
         """The history first, then the checkpoint, its checksums last; then what is too old goes."""
         self._copy_history()
         place = Place.of(self._url)
         name = held.name.removeprefix(_HELD)
         for file in sorted(held.iterdir(), key=lambda f: f.name == CHECKSUMS):
             place.put(file, f"checkpoints/{name}/{file.name}")
-        _drop_after(place, _step_of_held(held))
-        files = place.files()
-        for old in self._retention.too_old(_complete(files)):
-            place.delete(_inside(files, old))
+        _drop(place, _step_of_held(held), retention)
 
     def _copy_history(self) -> None:
         place = Place.of(self._url)
@@ -144,12 +142,12 @@ def _inside(files: Iterable[str], checkpoint: str) -> list[str]:
     return sorted(found, key=lambda name: not name.endswith(CHECKSUMS))
 
 
-def check_owner(place: Place, folder: RunFolder, url: str) -> None:
+def check_owner(place: Place, folder: RunFolder) -> None:
     """Raise `StorageError` if the place holds the copy of another run."""
     owner = place.read("run.json")
     if owner is not None and json.loads(owner).get("run_id") != folder.identity()["run_id"]:
         raise StorageError(
-            "the place holds the copy of another run", "Give mirror a place of its own.", url
+            "the place holds the copy of another run", "Give mirror a place of its own.", place.url
         )
 
 
@@ -173,7 +171,7 @@ def restore(url: str, folder: RunFolder, config: Strict, fingerprint: str) -> Pa
         files = place.files()
         complete = _complete(files)
         if complete:
-            _check_same(place, folder, config, fingerprint, url)
+            _check_same(place, folder, config, fingerprint)
         for name in reversed(complete):
             found = _fetch(place, files, folder, name)
             if found is not None:
@@ -188,11 +186,9 @@ def restore(url: str, folder: RunFolder, config: Strict, fingerprint: str) -> Pa
     return None
 
 
-def _check_same(
-    place: Place, folder: RunFolder, config: Strict, fingerprint: str, url: str
-) -> None:
+def _check_same(place: Place, folder: RunFolder, config: Strict, fingerprint: str) -> None:
     if (folder.path / "run.json").is_file():
-        check_owner(place, folder, url)
+        check_owner(place, folder)
         return
     owner = json.loads(place.read("run.json") or b"{}")
     same = owner.get("manifest_fingerprint") == fingerprint
@@ -200,7 +196,7 @@ def _check_same(
         raise StorageError(
             "the run folder is empty, and mirror holds the copy of another run",
             "Give mirror a place of its own, or restore the config and manifest of that run.",
-            url,
+            place.url,
         )
 
 
@@ -222,12 +218,16 @@ def _fetch(place: Place, files: dict[str, int], folder: RunFolder, name: str) ->
     return final
 
 
-def _drop_after(place: Place, step: int) -> None:
-    """Delete checkpoints beyond a step: an abandoned history must not be gone on from."""
+def _drop(place: Place, step: int, retention: Retention | None) -> None:
+    """Delete checkpoints beyond a step, an abandoned history, and those that are too old."""
     files = place.files()
-    for name in _complete(files):
-        if step_of(Path(name)) > step:
-            place.delete(_inside(files, name))
+    complete = _complete(files)
+    history = [name for name in complete if step_of(Path(name)) <= step]
+    doomed = set(complete) - set(history)
+    if retention is not None:
+        doomed |= set(retention.too_old(history))
+    for name in sorted(doomed):
+        place.delete(_inside(files, name))
 
 
 def _step_of_held(held: Path) -> int:

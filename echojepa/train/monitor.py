@@ -69,11 +69,6 @@ class Monitor:
         self.healthy_until = 0
         """Last step that was followed by `patience` logged steps not even half-way to an alarm."""
 
-    @staticmethod
-    def can_judge(metrics: Mapping[str, float]) -> bool:
-        """Whether the metrics hold what is judged; those of older runs may not."""
-        return {"loss", "effective_rank", "online_effective_rank"} <= metrics.keys()
-
     def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
         """Take in a logged step; returns what is alarming, if anything is.
 

@@ -24,6 +24,8 @@ class Place:
 
     filesystem: pafs.FileSystem
     root: str
+    url: str
+    """As the user named it, for errors."""
 
     @classmethod
     def of(cls, url: str) -> Place:
@@ -33,16 +35,16 @@ class Place:
             StorageError: the URL is not understood.
         """
         if "://" not in url:
-            return cls(pafs.LocalFileSystem(), str(Path(url).absolute()))
+            return cls(pafs.LocalFileSystem(), str(Path(url).absolute()), url)
         try:
             filesystem, root = pafs.FileSystem.from_uri(url)
         except (ValueError, OSError) as error:
             raise StorageError(
                 f"not a place to copy to: {error}", "Name s3://bucket/path or a folder.", url
             ) from None
-        return cls(filesystem, root.rstrip("/"))
+        return cls(filesystem, root.rstrip("/"), url)
 
-    def check(self, url: str) -> None:
+    def check(self) -> None:
         """Write, read and delete a small object.
 
         Raises:
@@ -59,7 +61,7 @@ class Place:
             raise StorageError(
                 f"the copy of the run cannot be written: {first_line(error)}",
                 "Check mirror, its bucket and the credentials of this machine.",
-                url,
+                self.url,
             ) from None
 
     def put(self, file: Path, name: str) -> None:

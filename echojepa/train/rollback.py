@@ -24,7 +24,7 @@ class RolledBackError(Exception):
 
 
 class CollapseGuard:
-    """Judges every logged step; every rank calls it with the same metrics."""
+    """Judges every logged step; every rank calls it. Rank 0 judges, all hear its verdict."""
 
     def __init__(
         self, config: MonitorConfig, folder: RunFolder, state: LoopState, global_batch: int
@@ -37,15 +37,18 @@ class CollapseGuard:
         back = [line["step"] for line in folder.interventions()]
         self._went_back_to = back[-1] if back else 0
         self._monitor = Monitor(config)
-        for step, line in sorted(
-            {line["step"]: line for line in read_lines(folder.path / "metrics.jsonl")}.items()
-        ):
-            if step <= state.step and Monitor.can_judge(line):
-                self._monitor.observe(step, line)
+        if collectives.world()[0] == 0:
+            logged = read_lines(folder.path / "metrics.jsonl")
+            for step, line in sorted({line["step"]: line for line in logged}.items()):
+                if step <= state.step:
+                    self._monitor.observe(step, line)
 
     @property
     def healthy_until(self) -> int:
-        """Last step known to be healthy; where the run last went back to, it may go back again."""
+        """Last step that rank 0, which saves, knows to be healthy.
+
+        Where the run last went back to, it may go back again.
+        """
         return max(self._monitor.healthy_until, self._went_back_to)
 
     def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -55,10 +58,10 @@ class CollapseGuard:
             RolledBackError: the run has collapsed and gone back.
             CollapseError: it has collapsed and must not, or not again.
         """
-        reason = self._monitor.observe(step, metrics)
         verdict = None
-        if reason is not None and collectives.world()[0] == 0:
-            verdict = self._answer(step, reason)
+        if collectives.world()[0] == 0:
+            reason = self._monitor.observe(step, metrics)
+            verdict = None if reason is None else self._answer(step, reason)
         verdict = collectives.broadcast(verdict)
         if verdict is not None:
             raise verdict

@@ -11,8 +11,8 @@ tensorboard/      scalars and images        encoder/         the exported encode
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterable
@@ -27,8 +27,7 @@ import yaml
 from echojepa.config import Strict, binding_differences, fingerprint, to_tree, to_yaml
 from echojepa.errors import ConfigError, ManifestError, StorageError
 
-PACKAGES = ("echojepa", "torch", "deepspeed", "ray", "numpy", "pyarrow", "av", "timm")
-"""Whose versions a run depends on."""
+_PACKAGES = ("echojepa", "torch", "deepspeed", "ray", "numpy", "pyarrow", "av", "timm")
 
 
 class RunFolder:
@@ -173,9 +172,14 @@ def provenance(config: Strict, manifest_fingerprint: str) -> dict[str, Any]:
         "config_hash": fingerprint(config),
         "manifest_fingerprint": manifest_fingerprint,
         "git_commit": _git_commit(),
-        "python": sys.version.split()[0],
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "python": platform.python_version(),
+        "versions": installed_versions(),
     }
+
+
+def installed_versions() -> dict[str, str]:
+    """Of the packages that a run depends on."""
+    return {name: metadata.version(name) for name in _PACKAGES}
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from echojepa.data.sampling import Seeds
 from echojepa.errors import ClusterError, ManifestError, StorageError
 from echojepa.launch.node import NodeReport, decode_first, look
 from echojepa.launch.preflight import check_device, check_disk, check_nodes, needed_memory
+from echojepa.objectives.masks import MaskSampler
 from echojepa.pretrain import PretrainConfig, cut_batch
 
 GOOD = NodeReport("a", {"torch": "2.14.1", "ray": "2.60.0"}, True, 10**10, "abc")
@@ -47,7 +48,8 @@ def test_a_disk_that_is_too_small() -> None:
 def test_a_model_that_does_not_fit(tiny_tree: dict[str, Any]) -> None:
     config = validate(tiny_tree, PretrainConfig, "test")
     shape = cut_batch(config, 2)
-    needed = needed_memory(config, shape)
+    masks = MaskSampler(config.objective.masks, config.grid(), Seeds(config.seed))
+    needed = needed_memory(config, masks, shape)
     check_device(needed, needed.total, shape)
     with pytest.raises(ClusterError, match=r"needs about .* activations of 4 clips.*micro_batch"):
         check_device(needed, needed.total - 1, shape)

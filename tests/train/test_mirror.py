@@ -127,7 +127,7 @@ def test_an_abandoned_history_leaves_the_copy(tree: Tree, tmp_path: Path) -> Non
 def test_a_place_that_cannot_be_written_is_said_at_once(tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"cannot be written.*bucket and the credentials"):
-        Place.of(str(tmp_path / "file")).check("there")
+        Place.of(str(tmp_path / "file")).check()
     with pytest.raises(StorageError, match="not a place to copy to"):
         Place.of("nonsense://x")
     with pytest.raises(ConfigError, match="must not hold credentials"):
@@ -150,7 +150,7 @@ def storage(
     with misbehaving(server) as (port, behaviour):
         place = url(port, f"bucket/{tmp_path.name}/run")
         Place.of(place).filesystem.create_dir("bucket")
-        Place.of(place).check(place)
+        Place.of(place).check()
         yield place, behaviour
 
 
@@ -178,7 +178,7 @@ def test_expired_credentials_are_an_event_and_the_run_goes_on(
     tree["mirror"] = place
     behaviour.always = "expired"
     with pytest.raises(StorageError, match="cannot be written"):
-        Place.of(place).check(place)
+        Place.of(place).check()
     with pytest.raises(StorageError, match="cannot be fetched"):
         fetched(tree)
     pretrain_plain(stopped_at(tree, 4))
