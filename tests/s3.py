@@ -81,76 +81,83 @@ def _answers(port: int) -> bool:
         return False
 
 
+class _Proxy(ThreadingHTTPServer):
+    """Stands before a server and behaves as it is told."""
+
+    def __init__(self, target: int) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.target = target
+        self.behaviour = Behaviour()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Proxy
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def _serve(self) -> None:
+        body, behaviour = self._body(), self.server.behaviour
+        behaviour.seen.append(f"{self.command} {self.path}")
+        answer = behaviour.next_answers.pop(0) if behaviour.next_answers else behaviour.always
+        time.sleep(len(body) / behaviour.bytes_per_second)
+        if answer == "pass":
+            self._forward(body)
+        elif answer == "reset":
+            self.connection.shutdown(socket.SHUT_RDWR)
+        else:
+            status = {"500": 500, "503": 503, "expired": 403}[answer]
+            content = {"503": _SLOW_DOWN, "expired": _EXPIRED}.get(answer, b"")
+            self._answer(status, {}, content)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815
+
+    def _body(self) -> bytes:
+        """The body as it was framed."""
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        framed = b""
+        while True:
+            head = self.rfile.readline()
+            size = int(head, 16)
+            framed += head + self.rfile.read(size + 2)
+            if size == 0:
+                return framed
+
+    def _forward(self, body: bytes) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", self.server.target, timeout=60)
+        connection.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+        for name, value in self.headers.items():
+            if name.lower() != "expect":
+                connection.putheader(name, value)
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        content = answer.read()
+        time.sleep(len(content) / self.server.behaviour.bytes_per_second)
+        self._answer(answer.status, dict(answer.getheaders()), content)
+
+    def _answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers.items():
+            if name.lower() not in ("transfer-encoding", "content-length", "connection"):
+                self.send_header(name, value)
+        length = headers.get("Content-Length") if self.command == "HEAD" else None
+        self.send_header("Content-Length", length or str(len(content)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
 @contextmanager
 def misbehaving(server_port: int) -> Iterator[tuple[int, Behaviour]]:
     """A proxy before the server; yields its port and what it does."""
-    behaviour = Behaviour()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-        def _serve(self) -> None:
-            body = self._body()
-            behaviour.seen.append(f"{self.command} {self.path}")
-            answer = behaviour.next_answers.pop(0) if behaviour.next_answers else behaviour.always
-            time.sleep(len(body) / behaviour.bytes_per_second)
-            if answer == "pass":
-                self._forward(body)
-            elif answer == "reset":
-                self.connection.shutdown(socket.SHUT_RDWR)
-            else:
-                status = {"500": 500, "503": 503, "expired": 403}[answer]
-                content = {"503": _SLOW_DOWN, "expired": _EXPIRED}.get(answer, b"")
-                self._answer(status, {}, content)
-
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815
-
-        def _body(self) -> bytes:
-            """The body as it was framed."""
-            if self.headers.get("Transfer-Encoding") != "chunked":
-                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            framed = b""
-            while True:
-                head = self.rfile.readline()
-                size = int(head, 16)
-                framed += head + self.rfile.read(size + 2)
-                if size == 0:
-                    return framed
-
-        def _forward(self, body: bytes) -> None:
-            connection = http.client.HTTPConnection("127.0.0.1", server_port, timeout=60)
-            connection.putrequest(
-                self.command, self.path, skip_host=True, skip_accept_encoding=True
-            )
-            for name, value in self.headers.items():
-                if name.lower() != "expect":
-                    connection.putheader(name, value)
-            connection.endheaders(body)
-            answer = connection.getresponse()
-            content = answer.read()
-            time.sleep(len(content) / behaviour.bytes_per_second)
-            self._answer(answer.status, dict(answer.getheaders()), content)
-
-        def _answer(self, status: int, headers: dict[str, str], content: bytes) -> None:
-            self.send_response_only(status)
-            for name, value in headers.items():
-                if name.lower() not in ("transfer-encoding", "content-length", "connection"):
-                    self.send_header(name, value)
-            length = headers.get("Content-Length") if self.command == "HEAD" else None
-            self.send_header("Content-Length", length or str(len(content)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(content)
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
+    proxy = _Proxy(server_port)
+    Thread(target=proxy.serve_forever, daemon=True).start()
     try:
-        yield server.server_address[1], behaviour
+        yield proxy.server_address[1], proxy.behaviour
     finally:
-        server.shutdown()
+        proxy.shutdown()
 
 
 def url(port: int, path: str) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from actors import pids
 from ranks import losses, pretrain_plain
-from ray.util.state import list_actors
 
 from echojepa.config import validate
 from echojepa.data.sampling import Seeds, rows_of
@@ -68,8 +68,7 @@ def when_step(tree: Tree, step: int, action: Callable[[], None]) -> threading.Th
 
 def kill_a_worker() -> None:
     """`kill -9` one living training worker."""
-    alive = list_actors(filters=[("class_name", "=", "RayTrainWorker"), ("state", "=", "ALIVE")])
-    os.kill(alive[-1].pid, signal.SIGKILL)
+    os.kill(pids("RayTrainWorker")[-1], signal.SIGKILL)
 
 
 def test_a_killed_worker_changes_nothing(tree: Tree) -> None:

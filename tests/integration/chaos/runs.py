@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from driver import STRIKE_AT
 from ranks import losses
 
 from echojepa.train.run_audit import audit_run
@@ -88,6 +89,19 @@ class Run:
         """Last logged step."""
         lines = read_lines(self.folder.path / "metrics.jsonl")
         return max((line["step"] for line in lines), default=0)
+
+    def until_struck(self) -> subprocess.Popen[str]:
+        """Start the driver, and return in the middle between two checkpoints: now it strikes."""
+        driver = self.start()
+        self.wait_for_step(STRIKE_AT)
+        self.strikes()
+        return driver
+
+    def finish(self, driver: subprocess.Popen[str] | None = None) -> None:
+        """Wait for a driver, or start one as the owner would; it must succeed."""
+        driver = driver or self.start()
+        _, said = driver.communicate()
+        assert driver.returncode == 0, said
 
     def strikes(self) -> None:
         """Note that the fault strikes now."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray.util.state import list_actors
+from actors import pids
 from runs import NUM_STEPS, Outcome, Run, judged
 
 from echojepa.train.run_audit import audit_run
@@ -29,12 +29,6 @@ soak, integration = pytest.mark.soak, pytest.mark.integration
 def run(tree: Tree, tmp_path: Path, ray_cluster: str) -> Iterator[Run]:
     with closing(Run(tree, tmp_path, ray_cluster)) as made:
         yield made
-
-
-def pids(actor_class: str) -> list[int]:
-    """Processes of living actors."""
-    filters = [("class_name", "=", actor_class), ("state", "=", "ALIVE")]
-    return [actor.pid for actor in list_actors(filters=filters)]
 
 
 @pytest.mark.parametrize(
@@ -52,12 +46,9 @@ def test_a_process_is_struck(
     undisturbed: list[float],
     table: list[Outcome],
 ) -> None:
-    driver = run.start()
-    run.wait_for_step(15)
-    run.strikes()
+    driver = run.until_struck()
     os.kill(pids(actor_class)[-1], signal_number)
-    _, said = driver.communicate()
-    assert driver.returncode == 0, said
+    run.finish(driver)
     judged(run, fault, undisturbed, table)
 
 
@@ -73,9 +64,7 @@ def test_a_process_is_struck(
 def test_a_worker_fails(
     run: Run, fault: str, name: str, undisturbed: list[float], table: list[Outcome]
 ) -> None:
-    driver = run.start(name)
-    _, said = driver.communicate()
-    assert driver.returncode == 0, said
+    run.finish(run.start(name))
     judged(run, fault, undisturbed, table)
 
 
@@ -85,18 +74,14 @@ def test_what_steers_the_workers_is_killed(
     run: Run, what: str, undisturbed: list[float], table: list[Outcome]
 ) -> None:
     """The same command finds its run and goes on."""
-    driver = run.start()
-    run.wait_for_step(15)
-    run.strikes()
+    driver = run.until_struck()
     if what == "driver":
         driver.kill()
     else:
         os.kill(pids("TrainController")[-1], signal.SIGKILL)
     driver.communicate()
     assert driver.returncode != 0
-    driver = run.start()
-    _, said = driver.communicate()
-    assert driver.returncode == 0, said
+    run.finish()
     judged(run, f"{what} killed, command repeated", undisturbed, table)
 
 
@@ -107,9 +92,7 @@ def test_the_disk_is_full(run: Run, undisturbed: list[float], table: list[Outcom
     _, said = driver.communicate()
     assert driver.returncode != 0
     assert "No space left on device" in said and "Free space" in said
-    driver = run.start("disk")
-    _, said = driver.communicate()
-    assert driver.returncode == 0, said
+    run.finish(run.start("disk"))
     judged(run, "disk full while saving, command repeated", undisturbed, table)
 
 
@@ -118,12 +101,9 @@ def test_a_decoder_dies_of_a_segmentation_fault(
     run: Run, undisturbed: list[float], table: list[Outcome]
 ) -> None:
     """Ray Data starts another; the workers notice nothing, so there is one attempt."""
-    driver = run.start()
-    run.wait_for_step(15)
-    run.strikes()
+    driver = run.until_struck()
     os.kill(pids("MapWorker(MapBatches(_DecodeActor))")[-1], signal.SIGSEGV)
-    _, said = driver.communicate()
-    assert driver.returncode == 0, said
+    run.finish(driver)
     outcome = judged(run, "decoder: segmentation fault", undisturbed, table, restarts=False)
     assert outcome.redone == 0
 
@@ -135,9 +115,7 @@ def test_a_collapse_is_rolled_back_by_itself(run: Run) -> None:
     run.tree["loop"]["checkpoint_every_steps"] = 3
     run.tree["monitor"] = {"lr_factor": 0.02, "window": 10}
     run.write()
-    driver = run.start()
-    _, said = driver.communicate()
-    assert driver.returncode == 0, said
+    run.finish()
     assert 1 <= len(run.folder.interventions()) <= 3
     assert len(run.folder.attempts()) == 1 + len(run.folder.interventions())
     report = audit_run(run.folder)

@@ -6,21 +6,23 @@ pytest -m soak tests/integration/chaos/test_cluster_chaos.py -s
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray.cluster_utils import Cluster
 from runs import Outcome, Run, judged
+from s3 import free_port
 
 from echojepa.launch.connect import TRAIN_RESOURCE
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 NODE = {"num_cpus": 1, "resources": {TRAIN_RESOURCE: 1}, "object_store_memory": 300 * 2**20}
+HEAD_FOR_TWO = {**NODE, "resources": {TRAIN_RESOURCE: 2}, "include_dashboard": True}
 Tree = dict[str, Any]
 
 
@@ -32,106 +34,94 @@ def cluster() -> Iterator[Cluster]:
     made.shutdown()
 
 
+@pytest.fixture
+def on_cluster(tree: Tree, tmp_path: Path) -> Iterator[Callable[[str], Run]]:
+    """Makes the run on the cluster at an address; ends its drivers."""
+    with ExitStack() as stack:
+        yield lambda address: stack.enter_context(closing(Run(tree, tmp_path, address)))
+
+
 @pytest.mark.parametrize("fault", ["raylet killed", "node removed"])
 def test_a_node_is_lost_and_another_joins(
     cluster: Cluster,
     fault: str,
-    tree: Tree,
-    tmp_path: Path,
+    on_cluster: Callable[[str], Run],
     undisturbed: list[float],
     table: list[Outcome],
 ) -> None:
     node = cluster.add_node(**NODE)
-    run = Run(tree, tmp_path, cluster.address)
-    driver = run.start()
-    run.wait_for_step(15)
-    run.strikes()
+    run = on_cluster(cluster.address)
+    driver = run.until_struck()
     if fault == "raylet killed":
         node.kill_raylet()
     else:
         cluster.remove_node(node, allow_graceful=False)
     cluster.add_node(**NODE)
-    _, said = driver.communicate()
-    assert driver.returncode == 0, said
+    run.finish(driver)
     judged(run, f"{fault}, another joins", undisturbed, table)
 
 
 def test_a_node_leaves_an_elastic_group(
     cluster: Cluster,
     tree: Tree,
-    tmp_path: Path,
+    on_cluster: Callable[[str], Run],
     undisturbed: list[float],
     table: list[Outcome],
 ) -> None:
     """Two workers become one; the losses stay within 1e-4."""
     tree["cluster"] |= {"num_workers": 1, "max_workers": 2, "resize_interval_seconds": 5.0}
     node = cluster.add_node(**NODE)
-    run = Run(tree, tmp_path, cluster.address)
-    driver = run.start()
-    run.wait_for_step(15)
-    run.strikes()
+    run = on_cluster(cluster.address)
+    driver = run.until_struck()
     cluster.remove_node(node, allow_graceful=False)
-    _, said = driver.communicate()
-    assert driver.returncode == 0, said
+    run.finish(driver)
     judged(run, "node removed, 2 to 1 workers", undisturbed, table, within=1e-4)
     assert [a["world_size"] for a in run.folder.attempts()] == [2, 1]
 
 
 def test_the_whole_cluster_is_lost(
-    tree: Tree,
-    tmp_path: Path,
-    undisturbed: list[float],
-    table: list[Outcome],
+    on_cluster: Callable[[str], Run], undisturbed: list[float], table: list[Outcome]
 ) -> None:
     """Without fault tolerance of the head: on a new cluster the same command goes on."""
-    two = {**NODE, "resources": {TRAIN_RESOURCE: 2}, "include_dashboard": True}
-    first = Cluster(initialize_head=True, head_node_args=two)
-    run = Run(tree, tmp_path, first.address)
-    driver = run.start()
-    run.wait_for_step(15)
-    run.strikes()
+    first = Cluster(initialize_head=True, head_node_args=HEAD_FOR_TWO)
+    run = on_cluster(first.address)
+    driver = run.until_struck()
     first.shutdown()
     driver.kill()
     driver.communicate()
-    second = Cluster(initialize_head=True, head_node_args=two)
+    second = Cluster(initialize_head=True, head_node_args=HEAD_FOR_TWO)
     run.address = second.address
-    driver = run.start()
-    _, said = driver.communicate()
-    second.shutdown()
-    assert driver.returncode == 0, said
+    try:
+        run.finish()
+    finally:
+        second.shutdown()
     judged(run, "head lost, command repeated on a new one", undisturbed, table)
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server")
 def test_the_head_restarts_with_its_state_in_redis(
-    tree: Tree,
     tmp_path: Path,
+    on_cluster: Callable[[str], Run],
     undisturbed: list[float],
     table: list[Outcome],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Training goes on while the head is away: one attempt, no step redone."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     redis = subprocess.Popen(
         ["redis-server", "--port", str(port), "--save", "", "--dir", str(tmp_path)],
         stdout=subprocess.DEVNULL,
     )
     monkeypatch.setenv("RAY_REDIS_ADDRESS", f"127.0.0.1:{port}")
     time.sleep(1)
-    two = {**NODE, "resources": {TRAIN_RESOURCE: 2}, "include_dashboard": True}
-    cluster = Cluster(initialize_head=True, head_node_args=two)
+    cluster = Cluster(initialize_head=True, head_node_args=HEAD_FOR_TWO)
     try:
-        run = Run(tree, tmp_path, cluster.address)
-        driver = run.start()
-        run.wait_for_step(15)
-        run.strikes()
+        run = on_cluster(cluster.address)
+        driver = run.until_struck()
         cluster.head_node.kill_gcs_server()
         time.sleep(2)
         cluster.head_node.start_gcs_server()
-        _, said = driver.communicate()
-        assert driver.returncode == 0, said
+        run.finish(driver)
     finally:
         cluster.shutdown()
         redis.kill()
