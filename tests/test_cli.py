@@ -56,7 +56,11 @@ def test_help_does_not_import_what_is_heavy() -> None:
     ("arguments", "said"),
     [
         (["audit", "nowhere"], "not a run folder"),
-        (["demo", "out", "pretrain.loop.num_stepz=3"], "Did you mean 'loop.num_steps'"),
+        pytest.param(
+            ["demo", "out", "pretrain.loop.num_stepz=3"],
+            "Did you mean 'loop.num_steps'",
+            marks=pytest.mark.integration,
+        ),
     ],
 )
 def test_a_users_mistake_is_one_line_and_code_2(
@@ -122,6 +126,7 @@ def test_a_setting_of_the_demo_names_its_config(tmp_path: Path) -> None:
     assert "none of the demo's configs" in str(done.exception)
 
 
+@pytest.mark.integration
 def test_phantoms_by_command(tmp_path: Path) -> None:
     made = echojepa("phantom", tmp_path / "p", "--num-studies", 3, "size=48", "num_frames=12")
     assert made.returncode == 0, made.stderr

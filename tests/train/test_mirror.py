@@ -47,6 +47,7 @@ def fetched(tree: Tree) -> Path | None:
     return restore(tree["mirror"], RunFolder(tree["run_dir"]), config, clips.fingerprint)
 
 
+@pytest.mark.integration
 def test_a_lost_run_goes_on_from_its_copy(tree: Tree, tmp_path: Path) -> None:
     """Losses and audit are those of a run that lost nothing."""
     plain = {k: v for k, v in tree.items() if k != "mirror"}

@@ -106,6 +106,7 @@ def test_stop_and_resume_is_bit_equal(tree: Tree) -> None:
     assert [a["start"] for a in report.attempts] == [0, 3, 4]
 
 
+@pytest.mark.integration
 def test_a_damaged_checkpoint_is_passed_over_and_reported(tree: Tree) -> None:
     whole = pretrain_plain(variant(tree, "whole"))
     tree["loop"] |= {"checkpoint_every_steps": 2, "stop_after_step": 4}
@@ -421,6 +422,7 @@ def test_a_step_that_is_not_finite_changes_nothing(tree: Tree, value: float) -> 
     assert np.isfinite(losses(tree)[-1])
 
 
+@pytest.mark.integration
 def test_other_seeds_give_other_runs(tree: Tree) -> None:
     first = pretrain_plain(variant(tree, "a"))
     assert pretrain_plain(variant(tree, "b")) == first
