@@ -11,19 +11,17 @@ import time
 from pathlib import Path
 
 import ray
+from nodes import HEAD, NODE
 from ray.cluster_utils import Cluster
 
 from echojepa.config import load
-from echojepa.launch.connect import TRAIN_RESOURCE
 from echojepa.launch.pretrain import PretrainJob, run
 from echojepa.train.run_folder import read_lines
-
-NODE = {"num_cpus": 1, "resources": {TRAIN_RESOURCE: 1}, "object_store_memory": 300 * 2**20}
 
 
 def main(config: str, grow_at_step: int) -> None:
     job = load(config, [], PretrainJob)
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": True})
+    cluster = Cluster(initialize_head=True, head_node_args=HEAD)
     ray.init(address=cluster.address, log_to_driver=False)
     failures: list[BaseException] = []
 

@@ -14,22 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nodes import HEAD, HEAD_FOR_TWO, NODE
 from ray.cluster_utils import Cluster
 from runs import Outcome, Run, judged
 from s3 import free_port
 
-from echojepa.launch.connect import TRAIN_RESOURCE
-
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
-NODE = {"num_cpus": 1, "resources": {TRAIN_RESOURCE: 1}, "object_store_memory": 300 * 2**20}
-HEAD_FOR_TWO = {**NODE, "resources": {TRAIN_RESOURCE: 2}, "include_dashboard": True}
 Tree = dict[str, Any]
 
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A head with one seat."""
-    made = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": True})
+    made = Cluster(initialize_head=True, head_node_args=HEAD)
     yield made
     made.shutdown()
 
