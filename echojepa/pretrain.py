@@ -14,7 +14,6 @@ import torch
 from pydantic import Field, model_validator
 
 from echojepa.config import Strict, changeable
-from echojepa.data.manifest import open_clips
 from echojepa.data.sampling import Seeds
 from echojepa.data.stream import DataConfig, StreamShape, stream_shape
 from echojepa.errors import ConfigError
@@ -91,7 +90,7 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
         UserError: of the kind that names the bad input (config, manifest, checkpoint, storage).
     """
     folder = RunFolder(config.run_dir)
-    clips = open_clips(config.data.manifest, config.data.where)
+    clips = config.data.clips()
     folder.check_manifest(clips.fingerprint)
     beginning = _begin(config, folder, worker)
     start, seeds = beginning.start, beginning.seeds

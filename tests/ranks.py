@@ -18,7 +18,6 @@ import torch.distributed as dist
 from torch import nn
 
 from echojepa.config import validate
-from echojepa.data.manifest import open_clips
 from echojepa.data.stream import StreamShape
 from echojepa.pretrain import PretrainConfig, pretrain
 from echojepa.train.engine import Engine, OptimizerConfig
@@ -103,7 +102,7 @@ def pretrain_plain(tree: dict[str, Any]) -> list[float]:
 def prepare(tree: dict[str, Any]) -> PretrainConfig:
     """Validate a config and create its run folder, as a launcher does."""
     config = validate(tree, PretrainConfig, "test")
-    clips = open_clips(config.data.manifest, config.data.where)
+    clips = config.data.clips()
     RunFolder(config.run_dir).create(config, clips.fingerprint)
     return config
 

@@ -1,4 +1,4 @@
-"""The manifest: one Parquet row per clip, and the memory-mapped table the decoders read.
+"""The manifest: one Parquet row per clip.
 
 A manifest is explicit about identity (`clip_id`, `patient_id`, `study_id` are columns, never parsed
 out of paths) and splits are checked to be patient-disjoint every time it is opened. Extra columns
@@ -8,8 +8,6 @@ are labels in raw units (`lvef` in percent, `heart_rate` in beats per minute, ..
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.ipc
 import pyarrow.parquet as pq
 
 from echojepa.config import Strict
@@ -208,54 +205,6 @@ def assign_splits(table: pa.Table, fractions: Sequence[float], seed: int) -> pa.
     return table.set_column(table.column_names.index("split"), "split", splits)
 
 
-class ClipTable:
-    """The rows one job uses, memory-mapped once per node and shared by all of its processes.
-
-    Row `i` (0 to `len - 1`) is the i-th row of the manifest that passes the filter.
-    """
-
-    def __init__(self, table: pa.Table, fingerprint: str) -> None:
-        self.fingerprint = fingerprint
-        """Of the manifest file, see `manifest_fingerprint`."""
-        self._table = table
-
-    def __len__(self) -> int:
-        return len(self._table)
-
-    def row(self, index: int) -> dict[str, Any]:
-        """The stream columns of one row."""
-        return {name: self._table[name][index].as_py() for name in STREAM_COLUMNS}
-
-    def clip_ids(self, indices: np.ndarray) -> list[str]:
-        """Clip ids of rows, in the order asked for."""
-        ids: list[str] = self._table["clip_id"].take(pa.array(indices)).to_pylist()
-        return ids
-
-
-def open_clips(path: str | Path, where: ClipFilter, cache: Path | None = None) -> ClipTable:
-    """Open the filtered stream columns of a manifest as memory-mapped Arrow.
-
-    The conversion runs once per node, into `cache` (default: a folder of this user under the
-    system's temporary directory), under a name made of the manifest's fingerprint and the filter.
-    Relative URIs are taken relative to the manifest.
-
-    Raises:
-        ManifestError: the manifest is bad (see `read_manifest`), or no row passes the filter.
-    """
-    path = Path(path)
-    if not path.is_file():
-        read_manifest(path)  # raises the error that says so
-    fingerprint = manifest_fingerprint(path)
-    key = f"{where.model_dump_json()}|{path.resolve().parent}"
-    name = f"{fingerprint[:24]}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.arrow"
-    folder = cache or Path(tempfile.gettempdir()) / f"echojepa-clips-{os.getuid()}"
-    mapped = folder / name
-    if not mapped.is_file():
-        _convert(filter_rows(read_manifest(path), where, str(path)), path.resolve().parent, mapped)
-    source = pa.memory_map(str(mapped))
-    return ClipTable(pa.ipc.open_file(source).read_all(), fingerprint)
-
-
 def filter_rows(table: pa.Table, where: ClipFilter, place: str) -> pa.Table:
     """The rows that pass `where`, in manifest order; none is a `ManifestError`."""
     keep = pc.greater_equal(table["num_frames"], where.min_frames)
@@ -278,12 +227,3 @@ def with_absolute_uris(table: pa.Table, base: Path) -> pa.Table:
     """Local paths in `uri`, relative to the manifest's folder `base`, made absolute."""
     uris = [u if "://" in u else str(base / u) for u in table["uri"].to_pylist()]
     return table.set_column(table.column_names.index("uri"), "uri", pa.array(uris, pa.string()))
-
-
-def _convert(table: pa.Table, base: Path, target: Path) -> None:
-    columns = with_absolute_uris(table, base).select(list(STREAM_COLUMNS)).combine_chunks()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f"{target.name}.{os.getpid()}")
-    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, columns.schema) as writer:
-        writer.write_table(columns)
-    partial.replace(target)

@@ -21,10 +21,12 @@ from numpy.typing import NDArray
 
 from echojepa.config import Strict, changeable
 from echojepa.data.augment import crop_resize
+from echojepa.data.clip_table import ClipTable, open_clips
 from echojepa.data.decode import DecoderName, attempt, read_frames
 from echojepa.data.journal import CrashJournal
-from echojepa.data.manifest import ClipFilter, ClipTable, open_clips
-from echojepa.data.sampling import ClipConfig, Seeds, draw, rows_of
+from echojepa.data.manifest import ClipFilter
+from echojepa.data.mixture import MixtureConfig
+from echojepa.data.sampling import ClipConfig, Seeds, draw
 from echojepa.errors import BrokenInvariantError, ClipError
 
 PADDING = -1
@@ -42,6 +44,8 @@ class DataConfig(Strict):
     """Path of `manifest.parquet`. It may move; its content is fixed by a fingerprint."""
     where: ClipFilter = ClipFilter()
     """Which rows of it."""
+    mixture: MixtureConfig | None = None
+    """Shares of its data sets; null takes every clip once per epoch."""
     clip: ClipConfig = ClipConfig()
     """Window, rate, size and crop of a clip."""
     max_bad_fraction: float = changeable(0.001, ge=0, le=1)
@@ -54,6 +58,10 @@ class DataConfig(Strict):
     """CPUs one decode actor reserves."""
     segment_steps: int | None = changeable(None, gt=1)
     """Steps per segment of the stream; null takes as many as make 4,096 blocks."""
+
+    def clips(self) -> ClipTable:
+        """Open the clip table; see `open_clips` for errors."""
+        return open_clips(self.manifest, self.where, self.mixture)
 
 
 @dataclass(frozen=True)
@@ -133,13 +141,13 @@ class BlockDecoder:
     def __init__(self, data: DataConfig, seeds: Seeds, journal: Path | None = None) -> None:
         self._data = data
         self._seeds = seeds
-        self._clips = open_clips(data.manifest, data.where)
+        self._clips = data.clips()
         self._journal = CrashJournal(journal) if journal else None
 
     def __call__(self, s: NDArray[np.int64]) -> Columns:
         """Decode the samples s, [M]. Always M rows; a clip that cannot be read has weight 0."""
         clip = self._data.clip
-        rows = np.where(s == PADDING, 0, rows_of(np.maximum(s, 0), len(self._clips), self._seeds))
+        rows = np.where(s == PADDING, 0, self._clips.rows_of(np.maximum(s, 0), self._seeds))
         pixels = np.zeros((len(s), clip.num_frames, clip.size, clip.size, 3), np.uint8)
         weights = np.zeros(len(s), np.float32)
         held = np.zeros(len(s), np.int32)
@@ -191,6 +199,6 @@ def check_block(
     if not np.array_equal(block["s"], expected):
         raise BrokenInvariantError(f"expected samples {expected}, the stream gave {block['s']}")
     real = expected != PADDING
-    planned = clips.clip_ids(rows_of(expected[real], len(clips), seeds))
+    planned = clips.clip_ids(clips.rows_of(expected[real], seeds))
     if planned != [str(i) for i in block["clip_id"][real]]:
         raise BrokenInvariantError(f"samples {expected[real]} carry other clips than planned")

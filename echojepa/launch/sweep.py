@@ -17,7 +17,6 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.schedulers import ASHAScheduler
 
 from echojepa.config import Strict, amend, fingerprint, load, to_tree, validate
-from echojepa.data.manifest import open_clips
 from echojepa.errors import ClusterError, ConfigError, StorageError
 from echojepa.launch import pretrain
 from echojepa.launch.connect import ClusterConfig, connected, wait_for_workers
@@ -88,7 +87,7 @@ def run(job: SweepJob) -> dict[str, Any]:
     out = Path(job.out).resolve()
     base = load(job.base, [*job.overrides, f"run_dir={out / 'trial'}"], PretrainJob)
     base = pretrain.with_absolute_paths(base)
-    open_clips(base.data.manifest, base.data.where)
+    base.data.clips()
     _trial_job(base, out, {d.key: _example(d) for d in job.search})
     _check_metric(job, base)
     _check_folder(job, base, out)

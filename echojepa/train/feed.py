@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from echojepa.data.manifest import ClipTable
+from echojepa.data.clip_table import ClipTable
 from echojepa.data.sampling import Seeds
 from echojepa.data.stream import (
     PADDING,

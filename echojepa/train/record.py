@@ -18,8 +18,8 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from echojepa.data.manifest import ClipTable
-from echojepa.data.sampling import Seeds, rows_of
+from echojepa.data.clip_table import ClipTable
+from echojepa.data.sampling import Seeds
 from echojepa.data.stream import PADDING
 from echojepa.errors import AuditError
 from echojepa.train.feed import StepBatch
@@ -100,6 +100,19 @@ def describe(batch: StepBatch, *, applied: bool) -> RecordLine:
 
 
 @dataclass
+class DataSetReport:
+    """What a run took from one data set of its mixture."""
+
+    num_clips: int
+    """Clips the data set has."""
+    num_samples: int = 0
+    num_unread: int = 0
+    """Of the samples, those that could not be read (weight 0)."""
+    num_dropped: int = 0
+    """Of the samples, those in dropped steps."""
+
+
+@dataclass
 class AuditReport:
     """What the record of a run shows."""
 
@@ -112,6 +125,8 @@ class AuditReport:
     """Steps whose gradient was not finite, or that had no readable clip."""
     num_redone_steps: int = 0
     """Steps of abandoned attempts that were done again after a restart."""
+    data_sets: dict[str, DataSetReport] = field(default_factory=dict)
+    """By name, if the run draws from a mixture."""
     attempts: list[dict[str, int]] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
     """What is wrong; empty is a clean audit."""
@@ -143,7 +158,14 @@ class Expected:
 
     def digest(self, samples: NDArray[np.int64]) -> str:
         """Digest of the clips that these samples are."""
-        return clip_digest(self.clips.clip_ids(rows_of(samples, len(self.clips), self.seeds)))
+        return clip_digest(self.clips.clip_ids(self.clips.rows_of(samples, self.seeds)))
+
+    def of_data_set(self, name: str, samples: NDArray[np.int64]) -> int:
+        """How many of the samples belong to a data set of the mixture."""
+        mixture = self.clips.mixture
+        assert mixture is not None
+        names = [part.name for part in mixture.parts]
+        return int((mixture.split(samples)[0] == names.index(name)).sum())
 
 
 def audit(folder: Path, starts: dict[int, int], expected: Expected) -> AuditReport:
@@ -154,6 +176,9 @@ def audit(folder: Path, starts: dict[int, int], expected: Expected) -> AuditRepo
         starts: first step of every attempt, by attempt number.
     """
     report = AuditReport()
+    if expected.clips.mixture is not None:
+        parts = expected.clips.mixture.parts
+        report.data_sets = {part.name: DataSetReport(part.num_clips) for part in parts}
     order = sorted(starts)
     for position, attempt in enumerate(order):
         ranks = [_read(file) for file in sorted(folder.glob(f"attempt_{attempt:04d}_rank_*.jsonl"))]
@@ -198,10 +223,18 @@ def _check_step(
     for line, samples in zip(present, received, strict=True):
         if expected.digest(samples) != line["clips"]:
             report.findings.append(f"step {step}: samples {samples[:5].tolist()} hold other clips")
+    trained_on = np.unique(together)
+    unread = np.unique([s for line in present for s in line["unread"]]).astype(np.int64)
+    dropped = not all(line["applied"] for line in present)
     report.num_steps += 1
-    report.num_samples += len(np.unique(together))
-    report.num_unread += len({s for line in present for s in line["unread"]})
-    report.num_dropped_steps += not all(line["applied"] for line in present)
+    report.num_samples += len(trained_on)
+    report.num_unread += len(unread)
+    report.num_dropped_steps += dropped
+    for name, part in report.data_sets.items():
+        number = expected.of_data_set(name, trained_on)
+        part.num_samples += number
+        part.num_unread += expected.of_data_set(name, unread)
+        part.num_dropped += number * dropped
 
 
 def _read(file: Path) -> list[RecordLine]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from echojepa.config import validate
-from echojepa.data.manifest import open_clips
 from echojepa.data.stream import DataConfig
 from echojepa.errors import ManifestError, StorageError
 from echojepa.train.checkpoint import newest_valid, step_of
@@ -24,7 +23,7 @@ def audit_run(folder: RunFolder) -> AuditReport:
     if not attempts:
         raise StorageError("the run has never started", "Start it first.", str(folder.path))
     data = validate(tree["data"], DataConfig, str(folder.path))
-    clips = open_clips(data.manifest, data.where)
+    clips = data.clips()
     if clips.fingerprint != identity["manifest_fingerprint"]:
         raise ManifestError(
             "the manifest has changed since the run", "Restore it to audit.", data.manifest

@@ -12,19 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 from clips import clip_rows
 
+from echojepa.data.clip_table import open_clips
 from echojepa.data.manifest import (
     SCHEMA,
     SPLITS,
-    STREAM_COLUMNS,
     ClipFilter,
     assign_splits,
     check_manifest,
     filter_rows,
     manifest_fingerprint,
-    open_clips,
     read_manifest,
     read_without_splits,
-    with_absolute_uris,
     write_manifest,
 )
 from echojepa.errors import ManifestError
@@ -84,7 +82,7 @@ def test_a_bad_table_is_not_written(tmp_path: Path) -> None:
 
 def test_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "none.parquet"
-    for call in (read_manifest, read_without_splits, lambda p: open_clips(p, ALL, tmp_path)):
+    for call in (read_manifest, read_without_splits, lambda p: open_clips(p, ALL, cache=tmp_path)):
         with pytest.raises(ManifestError, match="no such manifest") as caught:
             call(path)
         assert caught.value.where == str(path)
@@ -148,7 +146,7 @@ def test_bad_values(tmp_path: Path, changes: dict[str, Any], message: str) -> No
     assert caught.value.where == str(path)
     assert caught.value.remedy
     with pytest.raises(ManifestError, match=message):
-        open_clips(path, ALL, tmp_path / "cache")
+        open_clips(path, ALL, cache=tmp_path / "cache")
 
 
 def test_infinite_frame_rate_is_refused(tmp_path: Path) -> None:
@@ -295,8 +293,7 @@ def some_rows() -> pa.Table:
 )
 def test_filter(tmp_path: Path, where: ClipFilter, kept: str) -> None:
     path = write_manifest(some_rows(), tmp_path / "manifest.parquet")
-    clips = open_clips(path, where, tmp_path / "cache")
-    assert len(clips) == len(kept.split())
+    clips = open_clips(path, where, cache=tmp_path / "cache")
     assert clips.clip_ids(np.arange(len(clips))) == kept.split()
     kept_rows = filter_rows(read_manifest(path), where, "here")
     assert kept_rows["clip_id"].to_pylist() == kept.split()
@@ -305,77 +302,6 @@ def test_filter(tmp_path: Path, where: ClipFilter, kept: str) -> None:
 def test_no_row_passes(tmp_path: Path) -> None:
     path = write_manifest(some_rows(), tmp_path / "manifest.parquet")
     with pytest.raises(ManifestError, match=r"no row of 8 passes the filter .*PLAX") as caught:
-        open_clips(path, ClipFilter(views=("PLAX",)), tmp_path / "cache")
+        open_clips(path, ClipFilter(views=("PLAX",)), cache=tmp_path / "cache")
     assert caught.value.where == str(path)
     assert "data.where" in caught.value.remedy
-
-
-def test_rows_of_the_table(tmp_path: Path) -> None:
-    rows = some_rows().append_column("content_hash", pa.array([f"h{i}" for i in range(8)]))
-    path = write_manifest(rows, tmp_path / "manifest.parquet")
-    clips = open_clips(path, ClipFilter(split="val"), tmp_path / "cache")
-    assert clips.row(0) == {
-        "clip_id": "c3",
-        "uri": str(tmp_path / "videos/3.mp4"),
-        "num_frames": 30,
-        "native_fps": 30.0,
-        "height": 48,
-        "width": 64,
-        "content_hash": "h3",
-    }
-    assert tuple(clips.row(1)) == STREAM_COLUMNS
-    assert clips.clip_ids(np.array([1, 0, 1])) == ["c4", "c3", "c4"]
-    assert clips.clip_ids(np.array([], np.int64)) == []
-    assert clips.fingerprint == manifest_fingerprint(path)
-
-
-def test_only_relative_paths_are_taken_relative_to_the_manifest(tmp_path: Path) -> None:
-    uris = ["a/b.mp4", "/data/c.mp4", "s3://bucket/d.mp4", "../e.mp4"]
-    folder = tmp_path / "set"
-    path = write_manifest(clip_rows(uri=uris), folder / "manifest.parquet")
-    clips = open_clips(path, ALL, tmp_path / "cache")
-    found = [clips.row(i)["uri"] for i in range(4)]
-    assert found[0] == str(folder / "a/b.mp4")
-    assert found[1:3] == uris[1:3]
-    assert Path(found[3]).resolve() == tmp_path / "e.mp4"
-    table = with_absolute_uris(read_manifest(path), folder)
-    assert table["uri"].to_pylist() == found
-
-    moved = tmp_path / "moved" / "manifest.parquet"
-    moved.parent.mkdir()
-    moved.write_bytes(path.read_bytes())
-    there = open_clips(moved, ALL, tmp_path / "cache")
-    assert there.row(0)["uri"] == str(tmp_path / "moved" / "a/b.mp4")
-
-
-def test_the_conversion_runs_once(tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    path = write_manifest(some_rows(), tmp_path / "manifest.parquet")
-    open_clips(path, ALL, cache)
-    (mapped,) = cache.iterdir()
-    before = mapped.stat()
-    assert len(open_clips(path, ALL, cache)) == 8
-    after = mapped.stat()
-    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
-    open_clips(path, ClipFilter(split="val"), cache)
-    assert len(list(cache.iterdir())) == 2
-
-
-def test_a_changed_manifest_gives_another_table(tmp_path: Path) -> None:
-    cache = tmp_path / "cache"
-    path = write_manifest(clip_rows(), tmp_path / "manifest.parquet")
-    old = open_clips(path, ALL, cache)
-    write_manifest(clip_rows(num_frames=[60, 60, 60, 61]), path)
-    new = open_clips(path, ALL, cache)
-    assert new.fingerprint != old.fingerprint
-    assert (old.row(3)["num_frames"], new.row(3)["num_frames"]) == (60, 61)
-    assert len(list(cache.iterdir())) == 2
-
-
-def test_the_table_is_mapped_not_read(tmp_path: Path) -> None:
-    path = write_manifest(clip_rows(20_000), tmp_path / "manifest.parquet")
-    open_clips(path, ALL, tmp_path / "cache")
-    before = pa.total_allocated_bytes()
-    clips = open_clips(path, ALL, tmp_path / "cache")
-    assert clips.row(19_999)["clip_id"] == "c19999"
-    assert pa.total_allocated_bytes() - before < 100_000  # the columns hold some 2 MB

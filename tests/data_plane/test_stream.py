@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 
 from echojepa.config import validate
 from echojepa.data.augment import crop_resize
+from echojepa.data.clip_table import ClipTable, open_clips
 from echojepa.data.decode import read_frames
 from echojepa.data.manifest import (
     ClipFilter,
-    ClipTable,
-    open_clips,
     read_manifest,
     with_absolute_uris,
     write_manifest,
@@ -246,7 +245,7 @@ def test_a_block_holds_what_was_drawn(phantom_manifest: Path) -> None:
     assert block["s"].tolist() == s.tolist()
     assert block["weight"].tolist() == [1.0] * 5
     assert block["problem"].tolist() == [""] * 5
-    clips = open_clips(data.manifest, data.where)
+    clips = data.clips()
     for i, row_number in enumerate(rows_of(s, len(clips), Seeds(SEED)).tolist()):
         row = clips.row(row_number)
         window, box = draw(Seeds(SEED), int(s[i]), row, SMALL)
@@ -415,7 +414,7 @@ def received(phantom_manifest: Path) -> tuple[Columns, ClipTable]:
     """A good block with padding, and the clips it is of."""
     data = config(phantom_manifest)
     block = BlockDecoder(data, Seeds(SEED))(np.array([20, 21, 22, 23, 24, PADDING]))
-    return block, open_clips(data.manifest, data.where)
+    return block, data.clips()
 
 
 def test_the_planned_block_passes(received: tuple[Columns, ClipTable]) -> None:

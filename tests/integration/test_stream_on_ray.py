@@ -15,7 +15,7 @@ import pydicom.data
 import pytest
 
 from echojepa.data.decode import probe
-from echojepa.data.manifest import open_clips, read_manifest, with_absolute_uris, write_manifest
+from echojepa.data.manifest import read_manifest, with_absolute_uris, write_manifest
 from echojepa.data.pipeline import blocks_of, open_stream
 from echojepa.data.sampling import ClipConfig, Seeds
 from echojepa.data.stream import (
@@ -46,7 +46,7 @@ def consume(
     data: DataConfig, shape: StreamShape, segment: Segment, delays: list[float]
 ) -> list[list[str]]:
     """Read a segment with one thread per rank, checking every block; returns the clip ids."""
-    clips = open_clips(data.manifest, data.where)
+    clips = data.clips()
     iterators = open_stream(data, Seeds(SEED), shape, segment, f"test-{os.getpid()}")
     seen: list[list[str]] = [[] for _ in delays]
     errors: list[BaseException] = []

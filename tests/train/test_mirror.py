@@ -13,7 +13,6 @@ from ranks import pretrain_plain
 from s3 import CREDENTIALS, Behaviour, misbehaving, seaweed, url
 
 from echojepa.config import validate
-from echojepa.data.manifest import open_clips
 from echojepa.errors import ConfigError, StorageError
 from echojepa.pretrain import PretrainConfig
 from echojepa.train.mirror import restore
@@ -43,7 +42,7 @@ def stopped_at(tree: Tree, step: int) -> Tree:
 def fetched(tree: Tree) -> Path | None:
     """What the launcher does before it opens the run folder."""
     config = validate(tree, PretrainConfig, "test")
-    clips = open_clips(config.data.manifest, config.data.where)
+    clips = config.data.clips()
     return restore(tree["mirror"], RunFolder(tree["run_dir"]), config, clips.fingerprint)
 
 

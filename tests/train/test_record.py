@@ -12,8 +12,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echojepa.data.manifest import ClipFilter, ClipTable, open_clips
-from echojepa.data.sampling import Seeds, rows_of
+from echojepa.data.clip_table import ClipTable, open_clips
+from echojepa.data.manifest import ClipFilter
+from echojepa.data.sampling import Seeds
 from echojepa.data.stream import PADDING, StreamShape
 from echojepa.errors import AuditError
 from echojepa.train.feed import MicroBatch, StepBatch
@@ -40,7 +41,7 @@ def write(folder: Path, clips: ClipTable, steps: range, attempt: int, tamper: Ta
 
 
 def batch_of(step: int, samples: np.ndarray, clips: ClipTable) -> StepBatch:
-    ids = clips.clip_ids(rows_of(np.maximum(samples, 0), len(clips), Seeds(SEED)))
+    ids = clips.clip_ids(clips.rows_of(np.maximum(samples, 0), Seeds(SEED)))
     micro = MicroBatch(
         samples=samples,
         clip_ids=["" if s == PADDING else i for s, i in zip(samples, ids, strict=True)],
