@@ -165,6 +165,8 @@ def audit(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
     for part in report.attempts:
         table.add_row(*(str(part[k]) for k in ("attempt", "start", "stop", "ranks")))
     out.print(table)
+    if report.data_sets:
+        out.print(data_sets_table(report.data_sets))
     out.print(f"{report.num_steps} steps, {report.num_samples} samples trained on")
     out.print(
         f"{report.num_unread} unreadable (weight 0), {report.num_dropped_steps} dropped steps, "
@@ -174,12 +176,44 @@ def audit(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
     out.print("clean: every sample exactly once")
 
 
+@app.command("watch-termination")
+def watch_termination(
+    address: Annotated[
+        str | None, typer.Option(help="Ray cluster; default: the one of this machine.")
+    ] = None,
+    node_id: Annotated[
+        str | None, typer.Option(help="Ray node to drain; default: the one of this machine.")
+    ] = None,
+    metadata: Annotated[
+        str, typer.Option(help="Metadata service of the cloud.")
+    ] = "http://169.254.169.254",
+    poll_seconds: Annotated[float, typer.Option(help="How often to ask it.", min=0.1)] = 5.0,
+) -> None:
+    """Run beside Ray on a spot node: drains the node when the cloud says that it will end it."""
+    import time
+
+    from echojepa.launch.termination import Metadata, watch
+
+    notice = watch(Metadata(metadata), address, node_id, poll_seconds)
+    out.print(f"drained: {notice.reason}, {notice.ends_at - time.time():.0f} s left")
+
+
 def results_table(results: list[Any]) -> Table:
     """Test metrics of probes."""
     table = Table("task", "features", "test metrics")
     for result in results:
         metrics = "  ".join(f"{name} {value:.3f}" for name, value in result.test.items())
         table.add_row(result.task.name, result.features, metrics)
+    return table
+
+
+def data_sets_table(data_sets: dict[str, Any]) -> Table:
+    """What a run took from each data set of its mixture."""
+    table = Table("data set", "clips", "samples", "epochs", "unreadable", "in dropped steps")
+    for name, part in data_sets.items():
+        epochs = part.num_samples / part.num_clips
+        counts = (part.num_clips, part.num_samples, f"{epochs:.2f}")
+        table.add_row(name, *map(str, (*counts, part.num_unread, part.num_dropped)))
     return table
 
 

@@ -116,7 +116,7 @@ def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
 def test_the_walk_sees_the_whole_tree() -> None:
     assert {"echojepa.pretrain", "echojepa.data.phantom.heart", "ray_jobs.sweep"} <= NAMES.keys()
     assert "echojepa.launch.pretrain" in imports(NAMES["echojepa.cli"])
-    assert "echojepa.data.pipeline" in imports(NAMES["echojepa.launch.pretrain"])
+    assert "echojepa.data.pipeline" in imports(NAMES["echojepa.launch.ray_worker"])
 
 
 def test_imports_point_left() -> None:

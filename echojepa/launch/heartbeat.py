@@ -7,6 +7,7 @@ Only the loop knows that no step gets done.
 from __future__ import annotations
 
 import faulthandler
+import math
 import os
 import threading
 import time
@@ -32,7 +33,6 @@ class Heartbeat:
         self._later_limit = limit_seconds
         self._last = time.monotonic()
         self._thread: threading.Thread | None = None
-        self._stopped = threading.Event()
 
     def beat(self) -> None:
         """The process gets on; the first call, before the first step, begins the watch."""
@@ -43,12 +43,13 @@ class Heartbeat:
             self._thread = threading.Thread(target=self._watch, name="heartbeat", daemon=True)
             self._thread.start()
 
-    def stop(self) -> None:
-        """Watch no longer."""
-        self._stopped.set()
+    def pause(self) -> None:
+        """Watch no longer until the next beat."""
+        self._last = math.inf
 
     def _watch(self) -> None:
-        while not self._stopped.wait(min(1.0, self._later_limit / 4)):
+        while True:
+            time.sleep(min(1.0, self._later_limit / 4))
             silence = time.monotonic() - self._last
             if silence > self._limit:
                 # The run's storage may be what hangs: it gets its chance, no more.

@@ -8,26 +8,20 @@ from __future__ import annotations
 import json
 import os
 import time
-import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import ray.train
-import ray.train.collective
 import ray.train.torch
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
-from torch import nn
 
 from echojepa import errors
 from echojepa.config import changeable, to_tree, validate
-from echojepa.data import pipeline
-from echojepa.data.manifest import open_clips
 from echojepa.data.sampling import Seeds
-from echojepa.data.stream import Columns, DataConfig, Segment, StreamShape
 from echojepa.errors import BrokenInvariantError, UserError
 from echojepa.launch.connect import (
     ClusterConfig,
@@ -35,21 +29,18 @@ from echojepa.launch.connect import (
     wait_for_workers,
     worker_resources,
 )
-from echojepa.launch.heartbeat import Heartbeat
 from echojepa.launch.preflight import preflight
 from echojepa.launch.progress import Progress
+from echojepa.launch.ray_worker import RayWorker
 from echojepa.launch.resize import SaveBeforeResize, SaveRequest
 from echojepa.objectives.masks import MaskSampler
 from echojepa.pretrain import PretrainConfig, cut_batch, pretrain
 from echojepa.train.checkpoint import step_of
 from echojepa.train.device import collective_backend, prepare_process
-from echojepa.train.engine import Engine, OptimizerConfig
 from echojepa.train.mirror import restore
 from echojepa.train.place import Place
 from echojepa.train.run_folder import RunFolder
-from echojepa.train.zero_engine import ZeroEngine
 
-_HOLD_SECONDS = 20.0
 _FINAL = (UserError, BrokenInvariantError)
 """What a restart of the workers can't mend."""
 
@@ -58,56 +49,6 @@ class PretrainJob(PretrainConfig):
     """A pretraining run and where it runs."""
 
     cluster: ClusterConfig = changeable(ClusterConfig())
-
-
-class RayWorker:
-    """A Ray Train worker; see `train.worker.Worker`."""
-
-    def __init__(self, run_dir: str, request: SaveRequest, hang_seconds: float) -> None:
-        context = ray.train.get_context()
-        self.rank: int = context.get_world_rank()
-        self.world_size: int = context.get_world_size()
-        self._request = request
-        self._heartbeat = Heartbeat(RunFolder(run_dir), self.rank, hang_seconds)
-        self._run_id = f"{Path(run_dir).name}-{uuid.uuid4().hex}"
-
-    def engine(self, module: nn.Module, config: OptimizerConfig, shape: StreamShape) -> Engine:
-        """See `Worker`."""
-        return ZeroEngine(module, config, (shape.micro_batch, shape.accumulation))
-
-    def open_segment(
-        self, data: DataConfig, seeds: Seeds, shape: StreamShape, segment: Segment
-    ) -> Iterator[Columns]:
-        """Rank 0 builds the pipeline; the iterators travel to the others by Ray Train."""
-        iterators = None
-        if self.rank == 0:
-            iterators = pipeline.open_stream(data, seeds, shape, segment, self._run_id)
-        iterators = ray.train.collective.broadcast_from_rank_zero(iterators)
-        assert iterators is not None
-        return pipeline.blocks_of(iterators[self.rank])
-
-    def report(self, metrics: dict[str, float]) -> None:
-        """See `Worker`."""
-        ray.train.report(metrics)
-
-    def beat(self) -> None:
-        """See `Worker`."""
-        self._heartbeat.beat()
-
-    def save_requested(self) -> bool:
-        """See `Worker`."""
-        return self.rank == 0 and self._request.is_open()
-
-    def save_done(self) -> None:
-        """See `Worker`."""
-        self.finished()
-        if self.rank == 0:
-            self._request.close()
-        time.sleep(_HOLD_SECONDS)  # Ray Train stops the group now; what it did more would be lost
-
-    def finished(self) -> None:
-        """See `Worker`."""
-        self._heartbeat.stop()
 
 
 def run(
@@ -120,7 +61,7 @@ def run(
         TrainingFailedError: anything else, after `cluster.max_failures` restarts.
     """
     job = with_absolute_paths(job)
-    clips = open_clips(job.data.manifest, job.data.where)
+    clips = job.data.clips()
     masks = MaskSampler(job.objective.masks, job.grid(), Seeds(job.seed))
     fewest, most = job.cluster.num_workers, job.cluster.max_workers
     for num_workers in range(fewest, (most or fewest) + 1):

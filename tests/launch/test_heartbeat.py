@@ -26,7 +26,11 @@ CASES = {
     "gets on": ("for _ in range(10):\n    time.sleep(0.2)\n    beating.beat()", 0),
     "a long first step": ("time.sleep(1.5); beating.beat()", 0),
     "never ends its first step": ("stand_still()", 70),
-    "has finished": ("beating.beat(); beating.stop(); time.sleep(1.5)", 0),
+    "has finished": ("beating.beat(); beating.pause(); time.sleep(1.5)", 0),
+    "stands still after a pause": (
+        "beating.beat(); beating.pause(); time.sleep(1); beating.beat(); stand_still()",
+        70,
+    ),
 }
 
 

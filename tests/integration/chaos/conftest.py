@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nodes import HEAD
 from ranks import pretrain_plain
-from runs import COLUMNS, NUM_STEPS, Outcome
+from ray.cluster_utils import Cluster
+from runs import COLUMNS, NUM_STEPS, Outcome, Run
 
 Tree = dict[str, Any]
 
@@ -49,3 +52,18 @@ def undisturbed(tree: Tree, tmp_path: Path, known: dict[str, list[float]]) -> li
         plain = {k: v for k, v in tree.items() if k != "cluster"}
         known["losses"] = pretrain_plain({**plain, "run_dir": str(tmp_path / "plain")})
     return known["losses"]
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A head with one seat."""
+    made = Cluster(initialize_head=True, head_node_args=HEAD)
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def on_cluster(tree: Tree, tmp_path: Path) -> Iterator[Callable[[str], Run]]:
+    """Makes the run on the cluster at an address; ends its drivers."""
+    with ExitStack() as stack:
+        yield lambda address: stack.enter_context(closing(Run(tree, tmp_path, address)))

@@ -8,34 +8,18 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes import HEAD, HEAD_FOR_TWO, NODE
+from nodes import HEAD_FOR_TWO, NODE
 from ray.cluster_utils import Cluster
 from runs import Outcome, Run, judged
 from s3 import free_port
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 Tree = dict[str, Any]
-
-
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
-    """A head with one seat."""
-    made = Cluster(initialize_head=True, head_node_args=HEAD)
-    yield made
-    made.shutdown()
-
-
-@pytest.fixture
-def on_cluster(tree: Tree, tmp_path: Path) -> Iterator[Callable[[str], Run]]:
-    """Makes the run on the cluster at an address; ends its drivers."""
-    with ExitStack() as stack:
-        yield lambda address: stack.enter_context(closing(Run(tree, tmp_path, address)))
 
 
 @pytest.mark.parametrize("fault", ["raylet killed", "node removed"])

@@ -1,0 +1,62 @@
+"""Notices of three clouds, over HTTP as their machines see them."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from metadata import metadata_service
+from s3 import free_port
+
+from echojepa.errors import ClusterError
+from echojepa.launch import termination
+from echojepa.launch.termination import Metadata, Notice, drain, find_cloud, watch
+
+
+@pytest.mark.parametrize(
+    ("kind", "seconds"), [("ec2", 120), ("compute_engine", 30), ("azure", 120)]
+)
+def test_a_notice_is_understood(kind: str, seconds: int) -> None:
+    with metadata_service(kind) as cloud:
+        ask = find_cloud(Metadata(cloud.url))
+        assert ask() is None
+        cloud.ends_in(120)
+        notice = ask()
+        assert notice is not None
+        assert seconds - 5 < notice.ends_at - time.time() <= seconds
+
+
+def test_an_unknown_cloud_and_none_at_all() -> None:
+    with (
+        metadata_service("ec2") as cloud,
+        pytest.raises(ClusterError, match="of no cloud known here"),
+    ):
+        find_cloud(Metadata(f"{cloud.url}/elsewhere"))
+    with pytest.raises(ClusterError, match="no cloud metadata service answers"):
+        find_cloud(Metadata(f"http://127.0.0.1:{free_port()}"))
+
+
+def test_watching_outlasts_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the service, and of the drain; what is drained is what the caller named."""
+    drained: list[tuple[str | None, str | None]] = []
+
+    def refuse_once(notice: Notice, address: str | None, node_id: str | None) -> None:
+        assert "terminate" in notice.reason
+        drained.append((address, node_id))
+        if len(drained) == 1:
+            raise ClusterError("not now", "Try again.", "node")
+
+    monkeypatch.setattr(termination, "drain", refuse_once)
+    with metadata_service("ec2") as cloud:
+        cloud.ends_in(60)
+        cloud.fails_once.add("/latest/meta-data/spot/instance-action")
+        notice = watch(Metadata(cloud.url), "head:6379", "abc", 0.01)
+        assert not cloud.fails_once
+    assert notice.ends_at - time.time() > 50
+    assert drained == [("head:6379", "abc")] * 2
+
+
+def test_a_drain_of_no_cluster_says_so() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    with pytest.raises(ClusterError, match="no Ray cluster could be reached"):
+        drain(Notice("test", time.time() + 10.0), address, None)
