@@ -26,6 +26,8 @@ COMMANDS = (
     "export",
     "import-weights",
     "audit",
+    "drain-node",
+    "watch-termination",
 )
 
 

@@ -11,7 +11,9 @@ import jsonschema
 import pytest
 import yaml
 from paths import DATA
+from typer.testing import CliRunner
 
+from echojepa.cli import app
 from echojepa.config import load
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,3 +65,17 @@ def test_it_is_autoscaled_with_gpus_for_training_and_cpus_for_decoding(
         has_gpu = "nvidia.com/gpu" in container["resources"]["limits"]
         assert has_gpu == (group["groupName"] == "gpu")
         assert container["securityContext"]["runAsNonRoot"] is True
+
+
+def test_a_gpu_pod_that_is_evicted_drains_its_node_within_its_grace(
+    manifest: dict[str, Any],
+) -> None:
+    groups = {g["groupName"]: g for g in manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"]}
+    pod = groups["gpu"]["template"]["spec"]
+    shell, _, script = pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"]
+    assert shell == "sh"
+    command, *arguments = shlex.split(script)
+    assert command == "echojepa"
+    subcommand, seconds, *_ = arguments
+    assert CliRunner().invoke(app, [subcommand, "--help"]).exit_code == 0
+    assert float(seconds) < pod["terminationGracePeriodSeconds"]

@@ -88,35 +88,62 @@ def test_model_states_shrink_with_the_number_of_ranks() -> None:
             assert size == pytest.approx(sizes[1][0] / n, rel=0.05)
 
 
-def planted(value: float) -> dict[str, Any]:
+def poison(engine: ZeroEngine, where: str, value: float) -> Any:
+    """Plant a value in what the patch embedding receives, or in the gradient that it passes on."""
+    embed = engine._engine.module.encoder.patch_embed
+    if where == "input":
+        return embed.register_forward_pre_hook(lambda _, given: torch.full_like(given[0], value))
+
+    def plant(_module: object, _given: object, out: torch.Tensor) -> None:
+        if out.requires_grad:
+            out.register_hook(lambda gradient: gradient * value)
+
+    return embed.register_forward_hook(plant)
+
+
+def adam_steps(engine: ZeroEngine) -> set[float]:
+    return {float(state["step"]) for state in engine._zero.optimizer.state.values()}
+
+
+POISONS = [(w, v) for w in ("loss", "gradient", "input") for v in (float("nan"), float("inf"))]
+
+
+def planted() -> list[dict[str, Any]]:
+    """What becomes of each poison on rank 1, and of a clean step after it."""
     engine = make()
-    for step in range(2):
-        train(engine, step)
+    train(engine, 0)
+    found = []
+    for number, (where, value) in enumerate(POISONS, start=1):
         engine.update_target(0.9)
-    before = snapshot(engine)
-    steps_before = {float(s["step"]) for s in engine._zero.optimizer.state.values()}
-    applied, _ = train(engine, 2, factor=value if dist.get_rank() == 1 else 1.0)
-    after = snapshot(engine)
-    steps_after = {float(s["step"]) for s in engine._zero.optimizer.state.values()}
-    clean, norm = train(engine, 3)
-    return {
-        "applied": applied,
-        "equal": all(torch.equal(before[k], after[k]) for k in before),
-        "steps": (steps_before, steps_after),
-        "next": (clean, norm),
-        "moved": any(not torch.equal(before[k], v) for k, v in snapshot(engine).items()),
-    }
+        before, steps = snapshot(engine), adam_steps(engine)
+        struck = dist.get_rank() == 1
+        hook = poison(engine, where, value) if struck and where != "loss" else None
+        applied, _ = train(engine, number, factor=value if struck and where == "loss" else 1.0)
+        if hook is not None:
+            hook.remove()
+        after = snapshot(engine)
+        case = {
+            "what": (where, value),
+            "applied": applied,
+            "equal": all(torch.equal(before[k], after[k]) for k in before),
+            "steps": (steps, adam_steps(engine)),
+            "next": train(engine, 10 + number),
+        }
+        case["moved"] = any(not torch.equal(before[k], v) for k, v in snapshot(engine).items())
+        found.append(case)
+    return found
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_gradient_that_is_not_finite_on_one_rank_changes_nothing_anywhere(value: float) -> None:
-    for rank in run_ranks(planted, 2, value):
-        assert not rank["applied"]
-        assert rank["equal"]
-        assert rank["steps"] == ({2.0}, {2.0})
-        assert rank["next"][0], "the poisoned gradient must not linger"
-        assert 0 < rank["next"][1] < 1e3
-        assert rank["moved"]
+def test_what_is_not_finite_on_one_rank_changes_nothing_anywhere() -> None:
+    """In its loss, in a gradient on the way back, in what its encoder is given."""
+    for rank in run_ranks(planted, 2):
+        for number, case in enumerate(rank, start=1):
+            assert not case["applied"], case
+            assert case["equal"], case
+            assert case["steps"] == ({float(number)}, {float(number)})
+            assert case["next"][0], "the poison must not linger"
+            assert 0 < case["next"][1] < 1e3
+            assert case["moved"]
 
 
 def clipping(limit: float | None) -> tuple[float, float]:
