@@ -122,7 +122,7 @@ class Run:
             recovered=complete,
             seconds=min(after, default=float("inf")) - struck,
             redone=report.num_redone_steps,
-            lost=NUM_STEPS * BATCH - report.num_samples,
+            lost=self.tree["loop"]["num_steps"] * BATCH - report.num_samples,
             doubled=sum("doubled [" in f and "doubled []" not in f for f in report.findings),
             difference=float(np.abs(np.array(found) - np.array(undisturbed)).max())
             if len(found) == len(undisturbed)

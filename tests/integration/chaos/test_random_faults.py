@@ -1,0 +1,127 @@
+"""Twenty minutes with a random fault every 60 to 90 seconds, and a quiet end.
+
+pytest -m soak tests/integration/chaos/test_random_faults.py -s
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import ray
+from actors import pids
+from ranks import losses, pretrain_plain
+from runs import Run
+
+from echojepa.train.run_audit import audit_run
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(4000)]
+MINUTES, QUIET_MINUTES = 20, 3
+NUM_STEPS = 2600
+WORKER, DECODER = "RayTrainWorker", "MapWorker(MapBatches(_DecodeActor))"
+FAULTS = [
+    ("worker killed", WORKER, signal.SIGKILL),
+    ("worker stands still", WORKER, signal.SIGSTOP),
+    ("decoder killed", DECODER, signal.SIGKILL),
+    ("decoder: segmentation fault", DECODER, signal.SIGSEGV),
+]
+MIB = 2**20
+ALLOWED_GROWTH = 0.15
+"""Of the mean, over the whole time of the fit."""
+
+
+class Memory(threading.Thread):
+    """Samples the memory of driver, training workers and object store every few seconds."""
+
+    def __init__(self, driver: int) -> None:
+        super().__init__(daemon=True)
+        self._driver = psutil.Process(driver)
+        self.stop = threading.Event()
+        self.samples: list[dict[str, float]] = []
+
+    def run(self) -> None:
+        while not self.stop.wait(5.0):
+            found = {"time": time.time(), "driver": self._driver.memory_info().rss / MIB}
+            for name, what in (("workers", WORKER), ("decoders", DECODER)):
+                sizes = [_resident(pid) for pid in pids(what)]
+                if sizes:
+                    found[name] = max(sizes) / MIB
+            left = ray.available_resources().get("object_store_memory", 0.0)
+            found["object store"] = (ray.cluster_resources()["object_store_memory"] - left) / MIB
+            self.samples.append(found)
+
+    def growth(self, name: str, since: float) -> tuple[float, float]:
+        """Mean in MiB from a time on, and growth by a linear fit, as a share of the mean."""
+        points = [(s["time"], s[name]) for s in self.samples if name in s and s["time"] > since]
+        times, sizes = np.array(points).T
+        slope = np.polyfit(times - times[0], sizes, 1)[0]
+        mean = float(sizes.mean())
+        return mean, float(slope * (times[-1] - times[0])) / max(mean, 1.0)
+
+
+def _resident(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+@pytest.fixture
+def run(tree: dict[str, Any], tmp_path: Path, ray_cluster: str) -> Iterator[Run]:
+    tree["loop"] |= {"num_steps": NUM_STEPS, "checkpoint_every_steps": 50}
+    tree["data"]["segment_steps"] = 100
+    tree["cluster"]["max_failures"] = -1
+    with closing(Run(tree, tmp_path, ray_cluster)) as made:
+        yield made
+
+
+def strike(chance: random.Random) -> str:
+    """One fault; a process that is just being replaced is waited for."""
+    name, what, number = chance.choice(FAULTS)
+    while not pids(what):
+        time.sleep(0.5)
+    os.kill(chance.choice(pids(what)), number)
+    return name
+
+
+def test_twenty_minutes_of_random_faults(run: Run, tmp_path: Path) -> None:
+    chance = random.Random(5)
+    driver = run.start()
+    run.wait_for_step(5)
+    memory = Memory(driver.pid)
+    memory.start()
+    began, struck = time.time(), []
+    while time.time() < began + 60 * MINUTES:
+        time.sleep(chance.uniform(60, 90))
+        assert driver.poll() is None, "the run must outlast the faults: raise NUM_STEPS"
+        struck.append(strike(chance))
+        print(f"{time.time() - began:5.0f} s, step {run.done()}: {struck[-1]}", flush=True)
+    quiet = time.time() + 60
+    while time.time() < quiet + 60 * QUIET_MINUTES and driver.poll() is None:
+        time.sleep(1)
+    memory.stop.set()
+    run.finish(driver)
+
+    report = audit_run(run.folder)
+    plain = {k: v for k, v in run.tree.items() if k != "cluster"}
+    undisturbed = np.array(pretrain_plain({**plain, "run_dir": str(tmp_path / "plain")}))
+    difference = np.abs(np.array(losses(run.tree)) - undisturbed)
+    print(f"{len(struck)} faults, {len(run.folder.attempts())} attempts")
+    print(f"{report.num_redone_steps} steps redone of {report.num_steps}")
+    print(f"loss difference: {difference.max():.1e} at most, {difference[-1]:.1e} at the end")
+    parts = dict.fromkeys(("driver", "object store", "decoders"), began + 180) | {"workers": quiet}
+    grown = {name: memory.growth(name, since) for name, since in parts.items()}
+    for name, (mean, growth) in grown.items():
+        print(f"{name}: {mean:.0f} MiB, {growth:+.1%} over the time of the fit")
+    assert not report.findings and report.num_samples == NUM_STEPS * 8
+    assert all(growth < ALLOWED_GROWTH for _, growth in grown.values()), grown
