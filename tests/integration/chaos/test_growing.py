@@ -1,6 +1,6 @@
-"""1 to 2 to 3 to 1 workers while training, and how long a node waits until it is used.
+"""A group grows and shrinks with its cluster while it trains; how long a node waits until used.
 
-pytest -m soak tests/integration/chaos/test_growing.py -s
+pytest -m soak tests/integration/chaos/test_growing.py -s     1 to 2 to 3 to 1 workers
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from metadata import metadata_service
 from nodes import NODE
 from ranks import losses, pretrain_plain
 from ray.cluster_utils import Cluster
-from runs import Run
+from runs import Outcome, Run, judged
 
+from echojepa.errors import ClusterError
 from echojepa.launch.termination import Notice, drain
 from echojepa.train.run_audit import audit_run
 from echojepa.train.run_folder import read_lines
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
-NUM_STEPS = 120
-STEPS_EACH = 10
+pytestmark = pytest.mark.timeout(1200)
+NUM_STEPS = 200
+"""More than elsewhere: a group trains on while nodes come and go."""
+STEPS_EACH = 5
 GRACE_SECONDS = 20.0
+Tree = dict[str, Any]
 IMPORTS = "import ray.train.torch, deepspeed, echojepa.launch.pretrain"
 
 
@@ -57,12 +61,82 @@ def start_seconds(number: int) -> float:
     return time.monotonic() - began
 
 
-def test_one_two_three_one(
-    cluster: Cluster, tree: dict[str, Any], tmp_path: Path, on_cluster: Callable[[str], Run]
-) -> None:
-    tree["loop"]["num_steps"] = NUM_STEPS
+@pytest.fixture
+def tree(tree: Tree) -> Tree:
+    """A longer run; it saves at its end, and when it is asked to."""
+    tree["loop"] |= {"num_steps": NUM_STEPS, "checkpoint_every_steps": NUM_STEPS}
+    return tree
+
+
+@pytest.fixture
+def undisturbed(tree: Tree, tmp_path: Path) -> list[float]:
     plain = {k: v for k, v in tree.items() if k != "cluster"}
-    undisturbed = pretrain_plain({**plain, "run_dir": str(tmp_path / "plain")})
+    return pretrain_plain({**plain, "run_dir": str(tmp_path / "plain")})
+
+
+@pytest.mark.integration
+def test_a_second_node_joins(
+    cluster: Cluster,
+    tree: Tree,
+    on_cluster: Callable[[str], Run],
+    undisturbed: list[float],
+    table: list[Outcome],
+) -> None:
+    tree["cluster"] |= {"num_workers": 1, "max_workers": 2, "resize_interval_seconds": 1.0}
+    run = on_cluster(cluster.address)
+    driver = run.start()
+    run.wait_for_step(8)
+    run.strikes()
+    cluster.add_node(**NODE)
+    run.finish(driver)
+    outcome = judged(run, "node joins, 1 to 2 workers", undisturbed, table, within=1e-4)
+    assert outcome.redone == 0
+    assert [a["world_size"] for a in run.folder.attempts()] == [1, 2]
+    assert run.folder.attempts()[1]["start_step"] < NUM_STEPS, "it saved because it was asked to"
+
+
+@pytest.mark.integration
+def test_a_spot_node_is_taken_away(
+    cluster: Cluster,
+    tree: Tree,
+    on_cluster: Callable[[str], Run],
+    undisturbed: list[float],
+    table: list[Outcome],
+) -> None:
+    """The cloud says so, the watcher drains it, the group saves in time and goes on without it."""
+    tree["cluster"] |= {"num_workers": 1, "max_workers": 2, "resize_interval_seconds": 5.0}
+    node = cluster.add_node(**NODE)
+    run = on_cluster(cluster.address)
+    with metadata_service("ec2") as cloud:
+        command = [sys.executable, "-m", "echojepa.cli", "watch-termination"]
+        command += ["--metadata", cloud.url, "--poll-seconds", "0.5"]
+        command += ["--address", cluster.address, "--node-id", node.node_id]
+        watcher = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        driver = run.until_struck()
+        cloud.ends_in(GRACE_SECONDS)
+        said, _ = watcher.communicate(timeout=GRACE_SECONDS)
+    assert watcher.returncode == 0 and "EC2 spot interruption" in said
+    assert cloud.ends_at is not None
+    time.sleep(max(0.0, cloud.ends_at - time.time()))
+    cluster.remove_node(node, allow_graceful=False)
+    run.finish(driver)
+    outcome = judged(run, "spot node taken after a notice", undisturbed, table, within=1e-4)
+    assert outcome.redone <= 2
+    assert [a["world_size"] for a in run.folder.attempts()] == [2, 1]
+    assert [e["nodes"] for e in run.folder.events("drain")] == [[node.node_id]]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("nobody", ["not hex", "ab" * 28])
+def test_a_drain_of_no_node_is_refused(ray_cluster: str, nobody: str) -> None:
+    with pytest.raises(ClusterError, match="could not be drained"):
+        drain(Notice("test", time.time() + 10.0), ray_cluster, nobody)
+
+
+@pytest.mark.soak
+def test_one_two_three_one(
+    cluster: Cluster, tree: Tree, on_cluster: Callable[[str], Run], undisturbed: list[float]
+) -> None:
     tree["cluster"] |= {"num_workers": 1, "max_workers": 3, "resize_interval_seconds": 1.0}
     run = on_cluster(cluster.address)
     driver = run.start()
