@@ -182,7 +182,9 @@ NodeId = Annotated[str | None, typer.Option(help="Ray node; default: this machin
 
 @app.command("drain-node")
 def drain_node(
-    seconds: Annotated[float, typer.Argument(help="Until the node is taken away.", min=0)],
+    seconds: Annotated[
+        float, typer.Argument(help="Until the node is taken away; at least 15.", min=15)
+    ],
     address: Address = None,
     node_id: NodeId = None,
 ) -> None:

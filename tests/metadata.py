@@ -19,6 +19,8 @@ class Cloud(ThreadingHTTPServer):
         self.kind = kind
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.ends_at: float | None = None
+        self.maintenance = False
+        """Whether the end is announced as maintenance of the host, where that differs."""
         self.fails_once: set[str] = set()
         """Paths that are answered with an error, once each."""
 
@@ -36,6 +38,10 @@ class _Answers(BaseHTTPRequestHandler):
         self._answer("a-token" if is_token else None)
 
     def do_GET(self) -> None:
+        if self.server.kind == "ec2" and self.headers["X-aws-ec2-metadata-token"] != "a-token":
+            self.send_response(401)  # as machines that require IMDSv2 do
+            self.end_headers()
+            return
         self._answer(getattr(self, f"_{self.server.kind}")())
 
     def _answer(self, text: str | None) -> None:
@@ -48,20 +54,21 @@ class _Answers(BaseHTTPRequestHandler):
         self.wfile.write((text or "").encode())
 
     def _ec2(self) -> str | None:
-        known = self.headers["X-aws-ec2-metadata-token"] == "a-token"
         asked = self.path == "/latest/meta-data/spot/instance-action"
-        if not known or not asked or self.server.ends_at is None:
+        if not asked or self.server.ends_at is None:
             return None
         ends = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.server.ends_at))
         return json.dumps({"action": "terminate", "time": ends})
 
     def _compute_engine(self) -> str | None:
+        ends = self.server.ends_at is not None
+        preempted = ends and not self.server.maintenance
         values = {
             "/computeMetadata/v1/instance/id": "8087716956832600000",
-            "/computeMetadata/v1/instance/preempted": (
-                "FALSE" if self.server.ends_at is None else "TRUE"
+            "/computeMetadata/v1/instance/preempted": "TRUE" if preempted else "FALSE",
+            "/computeMetadata/v1/instance/maintenance-event": (
+                "TERMINATE_ON_HOST_MAINTENANCE" if ends and self.server.maintenance else "NONE"
             ),
-            "/computeMetadata/v1/instance/maintenance-event": "NONE",
         }
         return values.get(self.path) if self.headers["Metadata-Flavor"] == "Google" else None
 

@@ -23,11 +23,11 @@ from echojepa.data.manifest import (
     read_manifest,
     with_absolute_uris,
 )
-from echojepa.data.mixture import Mixture, MixtureConfig, Part
+from echojepa.data.mixture import Mixture, MixtureConfig
 from echojepa.data.sampling import Seeds, rows_of
 from echojepa.errors import ManifestError
 
-_PARTS = b"parts"
+_SIZES = b"clips_per_data_set"
 
 
 class ClipTable:
@@ -37,15 +37,17 @@ class ClipTable:
     data set by data set.
     """
 
-    def __init__(self, table: pa.Table, fingerprint: str) -> None:
+    def __init__(
+        self, table: pa.Table, fingerprint: str, mixture: MixtureConfig | None = None
+    ) -> None:
         self.fingerprint = fingerprint
         """Of the manifest file, see `manifest_fingerprint`."""
         self.mixture: Mixture | None = None
         """The data sets, if samples are drawn by shares."""
         self._table = table
-        parts = (table.schema.metadata or {}).get(_PARTS)
-        if parts is not None:
-            self.mixture = Mixture([Part(**part) for part in json.loads(parts)])
+        if mixture is not None:
+            sizes = json.loads(table.schema.metadata[_SIZES])
+            self.mixture = Mixture(mixture.parts(sizes))
 
     def __len__(self) -> int:
         return len(self._table)
@@ -95,37 +97,46 @@ def open_clips(
         table = filter_rows(read_manifest(path), where, str(path))
         metadata = None
         if mixture is not None:
-            table, parts = _by_data_set(table, mixture, str(path))
-            metadata = {_PARTS: json.dumps(parts)}
+            table, sizes = _by_data_set(table, mixture, str(path))
+            metadata = {_SIZES: json.dumps(sizes)}
         _convert(table, path.resolve().parent, metadata, mapped)
     source = pa.memory_map(str(mapped))
-    return ClipTable(pa.ipc.open_file(source).read_all(), fingerprint)
+    return ClipTable(pa.ipc.open_file(source).read_all(), fingerprint, mixture)
 
 
 def _by_data_set(
     table: pa.Table, mixture: MixtureConfig, place: str
-) -> tuple[pa.Table, list[dict[str, Any]]]:
-    """The rows data set by data set, in manifest order within each, and the `Part`s."""
-    if mixture.by not in table.column_names or not pa.types.is_string(table[mixture.by].type):
+) -> tuple[pa.Table, dict[str, int]]:
+    """The rows data set by data set, in manifest order within each, and how many each has."""
+    if mixture.by not in table.column_names:
         raise ManifestError(
-            f"there is no text column {mixture.by!r} that names data sets",
-            "Name one in data.mixture.by.",
+            f"there is no column {mixture.by!r} to name data sets; there are {table.column_names}",
+            "Name one of them in data.mixture.by.",
             place,
         )
-    tables, parts, first = [], [], 0
-    for name, per_period in mixture.per_period().items():
-        rows = table.filter(pc.fill_null(pc.equal(table[mixture.by], name), False))
+    try:
+        names = table[mixture.by].cast(pa.string())
+    except pa.ArrowException:
+        names = None
+    if names is None or pa.types.is_primitive(table[mixture.by].type):
+        raise ManifestError(
+            f"column {mixture.by!r} holds {table[mixture.by].type}, not names of data sets",
+            "Name a text column in data.mixture.by.",
+            place,
+        )
+    tables = {
+        name: table.filter(pc.fill_null(pc.equal(names, name), False)) for name in mixture.shares
+    }
+    for name, rows in tables.items():
         if not len(rows):
-            known = sorted(v for v in table[mixture.by].unique().to_pylist() if v is not None)
+            known = sorted(v for v in names.unique().to_pylist() if v is not None)
             raise ManifestError(
                 f"no row that passes the filter has {mixture.by} {name!r}; there are {known}",
                 "Change data.mixture.shares, data.where or the manifest.",
                 place,
             )
-        parts.append(vars(Part(name, first, len(rows), per_period)))
-        tables.append(rows)
-        first += len(rows)
-    return pa.concat_tables(tables), parts
+    sizes = {name: len(tables[name]) for name in mixture.per_period()}
+    return pa.concat_tables([tables[name] for name in sizes]), sizes
 
 
 def _convert(table: pa.Table, base: Path, metadata: dict[bytes, str] | None, target: Path) -> None:

@@ -18,7 +18,17 @@ from echojepa.config import Strict
 from echojepa.data.sampling import Permutation, Seeds
 
 PERIOD = 1000
-"""Samples per period: shares are exact to half a per mille."""
+"""Samples per period: shares are exact to within one per mille."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The clips of one data set: consecutive rows of the clip table."""
+
+    name: str
+    first_row: int
+    num_clips: int
+    per_period: int
 
 
 class MixtureConfig(Strict):
@@ -48,15 +58,13 @@ class MixtureConfig(Strict):
         counts[largest] += 1
         return dict(zip(names, counts.tolist(), strict=True))
 
-
-@dataclass(frozen=True)
-class Part:
-    """The clips of one data set: consecutive rows of the clip table."""
-
-    name: str
-    first_row: int
-    num_clips: int
-    per_period: int
+    def parts(self, sizes: dict[str, int]) -> list[Part]:
+        """The data sets, given the number of clips of each, in order of names."""
+        parts, first = [], 0
+        for name, per_period in self.per_period().items():
+            parts.append(Part(name, first, sizes[name], per_period))
+            first += sizes[name]
+        return parts
 
 
 class Mixture:

@@ -75,7 +75,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     address = config.address or os.environ.get("RAY_ADDRESS")
     try:
         if address:
-            _knock(address)
+            knock(address)
             ray.init(
                 address=address, logging_level=logging.WARNING, log_to_driver=config.worker_logs
             )
@@ -114,7 +114,7 @@ def _start_here(config: ClusterConfig) -> None:
     )
 
 
-def _knock(address: str) -> None:
+def knock(address: str) -> None:
     """Raise `OSError` where nobody listens: Ray itself would go on trying for many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():

@@ -51,7 +51,8 @@ class Drain:
         if self._noticed_at is None:
             self._noticed_at = now
         unstated = self._noticed_at + DEFAULT_PREEMPTION_DEADLINE_S
-        self._deadline = unstated if info.deadline_ms is None else info.deadline_ms / 1000
+        told = unstated if info.deadline_ms is None else info.deadline_ms / 1000
+        self._deadline = min(self._deadline, told)  # Ray Train, too, keeps the earliest
         if first:
             self._noted(info.preempted_node_ids, self._deadline - now)
         return self._save_seconds is None or self._is_last(now)

@@ -20,6 +20,7 @@ _POLL_SECONDS = 0.5
 _SPEAKING_EVENTS = {
     "learning_rate_scaled": "the stated learning rate {stated:g} becomes {peak:g}",
     "collapse": "the representation has collapsed at step {step}: {reason}",
+    "drain": "a node of the group will be taken away in {seconds_left} s; saving",
     "hang": "the worker of rank {rank} stood still for {seconds} s and ended itself",
     "not_mirrored": "step {step} was not copied to the mirror: {reason}",
     "fetched_from_mirror": "the run folder was lost; step {step} was fetched from the mirror",

@@ -71,12 +71,14 @@ class RayWorker:
 
     def save_done(self) -> None:
         """Stands still if Ray Train stops the group now: what it did more would be lost."""
-        self._heartbeat.pause()
         hold = self._drain.saved()
         if self.rank == 0 and self._request.is_open():
             self._request.close()
             hold = max(hold, _HOLD_SECONDS)
-        time.sleep(collectives.broadcast(hold))
+        hold = collectives.broadcast(hold)
+        if hold > 0:
+            self._heartbeat.pause()
+            time.sleep(hold)
 
     def finished(self) -> None:
         """See `Worker`."""

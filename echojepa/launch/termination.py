@@ -15,20 +15,29 @@ import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
 
 import ray
+import torch
+from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
+from ray.core.generated.gcs_pb2 import GcsNodeInfo
 
 from echojepa.errors import ClusterError
-from echojepa.launch.connect import ClusterConfig, connected
+from echojepa.launch.connect import knock
 
 _TIMEOUT_SECONDS = 2.0
-_GOOGLE_PREEMPTION_SECONDS = 30.0
-"""Google says that a machine will end, not when; this is the least it promises."""
-_GOOGLE_MAINTENANCE_SECONDS = 60.0
+_PATIENCE_SECONDS = 60.0
+"""Of a machine that has just booted, whose metadata service may not answer yet."""
+_GOOGLE_PREEMPTION_SECONDS = 20.0
+"""Google says that a machine will end, not when. It gives 30 s; some have passed unasked."""
+_GOOGLE_MAINTENANCE_SECONDS = 50.0
+"""It gives 60 s, and machines with GPUs an hour."""
+_GOOGLE_GPU_MAINTENANCE_SECONDS = 3500.0
+LEAST_SECONDS = 15.0
+"""A drain tells Ray no earlier end than this: what is saved needs a step and a checkpoint."""
 _AZURE_ENDS = {"Preempt", "Terminate", "Reboot", "Redeploy"}
 _log = logging.getLogger(__name__)
 
@@ -59,7 +68,7 @@ class Metadata:
             with self._open(request, timeout=_TIMEOUT_SECONDS) as answer:
                 return str(answer.read().decode())
         except HTTPError as error:
-            if error.code in (400, 403, 404, 405):
+            if error.code in (400, 401, 403, 404, 405):
                 return None
             raise
 
@@ -92,7 +101,10 @@ def _google(metadata: Metadata) -> Callable[[], Notice | None] | None:
             return Notice("Compute Engine preemption", time.time() + _GOOGLE_PREEMPTION_SECONDS)
         event = metadata.get(f"{instance}/maintenance-event", headers)
         if event == "TERMINATE_ON_HOST_MAINTENANCE":
-            return Notice("Compute Engine maintenance", time.time() + _GOOGLE_MAINTENANCE_SECONDS)
+            gives = _GOOGLE_MAINTENANCE_SECONDS
+            if torch.cuda.device_count():
+                gives = _GOOGLE_GPU_MAINTENANCE_SECONDS
+            return Notice("Compute Engine maintenance", time.time() + gives)
         return None
 
     return notice
@@ -118,49 +130,71 @@ def _azure(metadata: Metadata) -> Callable[[], Notice | None] | None:
     return notice
 
 
-def find_cloud(metadata: Metadata) -> Callable[[], Notice | None]:
+def find_cloud(metadata: Metadata, patience_seconds: float) -> Callable[[], Notice | None]:
     """How this machine learns of its end: a function that asks.
 
     Raises:
-        ClusterError: this is not a machine of a cloud that gives notice.
+        ClusterError: this is not a machine of a cloud that gives notice, or for so long no
+            metadata service has answered.
     """
-    for cloud in (_google, _azure, _amazon):
+    deadline = time.monotonic() + patience_seconds
+    while True:
         try:
-            found = cloud(metadata)
+            asked = (cloud(metadata) for cloud in (_amazon, _google, _azure))
+            ask = next((found for found in asked if found is not None), None)
+            break
         except OSError as error:
-            raise ClusterError(
-                f"no cloud metadata service answers: {error}",
-                "Run this on machines of EC2, Compute Engine or Azure only.",
-                "watch-termination",
-            ) from None
-        if found is not None:
-            return found
-    raise ClusterError(
-        "the metadata service is of no cloud known here (EC2, Compute Engine, Azure)",
-        "Drain nodes yourself: `ray drain-node`.",
-        "watch-termination",
-    )
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"no cloud metadata service answers: {error}",
+                    "Run this on machines of EC2, Compute Engine or Azure only.",
+                    "watch-termination",
+                ) from None
+            time.sleep(1.0)
+    if ask is None:
+        raise ClusterError(
+            "the metadata service is of no cloud known here (EC2, Compute Engine, Azure)",
+            "Drain nodes yourself: `echojepa drain-node SECONDS`.",
+            "watch-termination",
+        )
+    return ask
 
 
 def drain(notice: Notice, address: str | None, node_id: str | None) -> None:
     """Drain a Ray node; null is the cluster and the node of this machine.
 
     Raises:
-        ClusterError: there is no such cluster, or it did not accept it.
+        ClusterError: there is no such cluster or node, or it did not accept it.
     """
-    with connected(ClusterConfig(address=address or "auto")):
-        context = ray.get_runtime_context()
-        node = node_id or context.get_node_id()
-        try:
-            accepted, why = ray._raylet.GcsClient(address=context.gcs_address).drain_node(
-                node, DRAIN_NODE_REASON_PREEMPTION, notice.reason, int(notice.ends_at * 1000)
-            )
-        except (ValueError, ray.exceptions.RpcError) as error:
-            accepted, why = False, str(error).splitlines()[0]
+    ends_at = max(notice.ends_at, time.time() + LEAST_SECONDS)
+    try:
+        address = canonicalize_bootstrap_address_or_die(address or "auto")
+        knock(address)
+        cluster = ray._raylet.GcsClient(address=address)
+        accepted, why = cluster.drain_node(
+            node_id or _node_here(cluster),
+            DRAIN_NODE_REASON_PREEMPTION,
+            notice.reason,
+            int(ends_at * 1000),
+        )
+    except (OSError, ValueError, ray.exceptions.RayError) as error:
+        accepted, why = False, (str(error).splitlines() or [type(error).__name__])[0]
     if not accepted:
         raise ClusterError(
-            f"the node could not be drained: {why}", "Check --address and --node-id.", node
+            f"the node could not be drained: {why}",
+            "Check --address and --node-id, and that Ray runs there.",
+            node_id or address or "this machine",
         )
+
+
+def _node_here(cluster: Any) -> str:
+    """Id (hex) of the living Ray node of this machine."""
+    address = ray.util.get_node_ip_address()
+    nodes = cluster.get_all_node_info().values()
+    here = [n for n in nodes if n.node_manager_address == address and n.state == GcsNodeInfo.ALIVE]
+    if len(here) != 1:
+        raise ValueError(f"{len(here)} Ray nodes live at {address}, name one")
+    return str(here[0].node_id.hex())
 
 
 def watch(
@@ -171,13 +205,13 @@ def watch(
     Raises:
         ClusterError: there is no metadata service to ask.
     """
-    ask = find_cloud(metadata)
+    ask = find_cloud(metadata, _PATIENCE_SECONDS)
     while True:
         try:
             notice = ask()
             if notice is not None:
                 drain(notice, address, node_id)
                 return notice
-        except (OSError, ValueError, KeyError, ClusterError) as error:
-            _log.warning("%s; trying again", error)
+        except Exception as error:  # noqa: BLE001 - a watcher that dies watches nothing
+            _log.warning("%s: %s; trying again", type(error).__name__, error)
         time.sleep(poll_seconds)

@@ -75,7 +75,7 @@ class Loop:
             if self._requested or self.state.step % self.config.checkpoint_every_steps == 0:
                 self.save(self.state)
                 saved = self.state.step
-            if self._requested:
+            if self._requested and self.state.step < self.config.last_step:
                 self.worker.save_done()
             self.worker.beat()
         if saved != self.state.step:

@@ -120,13 +120,24 @@ def test_a_mixture_takes_its_data_sets_and_no_others(tmp_path: Path) -> None:
     assert sorted(first_of_a) == ["c1", "c5"] and sorted(first_of_b) == ["c0", "c3", "c6"]
     plain = open_clips(path, ALL, cache=cache)
     assert plain.mixture is None and len(plain) == 8
+    other = open_clips(path, ALL, MixtureConfig(shares={"b": 1, "a": 1}), cache)
+    assert other.mixture is not None
+    assert [p.per_period for p in other.mixture.parts] == [500, 500]
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_names_of_data_sets_in_any_kind_of_text(tmp_path: Path, kind: pa.DataType) -> None:
+    sites = pa.array(["b", "a", None, "b"]).cast(kind)
+    path = write_manifest(clip_rows(4, site=sites), tmp_path / "manifest.parquet")
+    mixture = MixtureConfig(by="site", shares={"a": 1, "b": 1})
+    assert len(open_clips(path, ALL, mixture, tmp_path / "cache")) == 3
 
 
 @pytest.mark.parametrize(
     ("mixture", "message"),
     [
-        (MixtureConfig(by="site", shares={"a": 1}), "no text column 'site'"),
-        (MixtureConfig(by="num_frames", shares={"a": 1}), "no text column 'num_frames'"),
+        (MixtureConfig(by="site", shares={"a": 1}), "no column 'site'"),
+        (MixtureConfig(by="num_frames", shares={"a": 1}), "'num_frames' holds int32"),
         (MixtureConfig(shares={"a": 1, "d": 1}), r"population 'd'; there are \['a', 'b'\]"),
     ],
     ids=["no column", "numbers", "no such data set"],

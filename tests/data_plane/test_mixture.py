@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from echojepa.data.mixture import PERIOD, Mixture, MixtureConfig, Part
+from echojepa.data.mixture import PERIOD, Mixture, MixtureConfig
 from echojepa.data.sampling import Seeds
 
 SHARES = st.dictionaries(st.sampled_from("abcdef"), st.floats(0.01, 1), min_size=1, max_size=6)
@@ -16,27 +16,21 @@ SHARES = st.dictionaries(st.sampled_from("abcdef"), st.floats(0.01, 1), min_size
 
 def mixture_of(shares: dict[str, float], sizes: list[int]) -> Mixture:
     """Data sets of these sizes, in order of names."""
-    counts = MixtureConfig(shares=shares).per_period()
-    firsts = np.cumsum([0, *sizes])
-    return Mixture(
-        [
-            Part(name, int(first), size, counts[name])
-            for name, first, size in zip(counts, firsts, sizes, strict=False)
-        ]
-    )
+    config = MixtureConfig(shares=shares)
+    return Mixture(config.parts(dict(zip(sorted(shares), sizes, strict=True))))
 
 
 @given(shares=SHARES)
 @settings(max_examples=50, deadline=None)
 def test_shares_are_kept_in_every_stretch(shares: dict[str, float]) -> None:
-    """To half a per mille in a period, and to one sample or two in any shorter stretch."""
+    """To one per mille in a period; in any stretch to a sample and one for each data set."""
     mixture = mixture_of(shares, [7] * len(shares))
     owner, _ = mixture.split(np.arange(2 * PERIOD))
     for d, name in enumerate(sorted(shares)):
         wanted = shares[name] / sum(shares.values())
         assert abs((owner == d).mean() - wanted) <= 1 / PERIOD
         drift = np.cumsum(owner == d) - wanted * np.arange(1, 2 * PERIOD + 1)
-        assert np.abs(drift).max() <= 2 + 2 * len(shares) / 2
+        assert np.abs(drift).max() <= 2 + len(shares)
 
 
 def test_each_data_set_has_its_own_epochs() -> None:

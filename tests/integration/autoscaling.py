@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -88,5 +88,6 @@ def autoscaling_cluster(
     finally:
         started = [psutil.Process(head.pid), *psutil.Process(head.pid).children(recursive=True)]
         for process in started:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
         head.wait()

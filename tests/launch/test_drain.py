@@ -69,6 +69,15 @@ def test_a_short_notice_ends_training_with_the_first_save(story: Story) -> None:
     assert story.drain.saved() > 10.0
 
 
+def test_a_later_deadline_does_not_put_off_the_last_save(story: Story) -> None:
+    story.tell(100.0)
+    assert story.due_at(0)
+    story.drain.saved()
+    story.tell(1000.0)
+    assert not story.due_at(50)
+    assert story.due_at(95)
+
+
 def test_a_second_node_with_less_time_moves_the_deadline(story: Story) -> None:
     story.tell(1000.0)
     assert story.due_at(0)

@@ -19,6 +19,7 @@ from echojepa.train.run_folder import RunFolder, read_lines
 
 NUM_STEPS = 40
 BATCH = 8
+STEPS_WITH_A_SIZE = 5
 DRIVER = Path(__file__).with_name("driver.py")
 COLUMNS = (
     "fault | recovered | seconds to recover | steps redone | clips lost | doubled | loss difference"
@@ -90,6 +91,22 @@ class Run:
         lines = read_lines(self.folder.path / "metrics.jsonl")
         return max((line["step"] for line in lines), default=0)
 
+    def trains_with(self, world_size: int, seconds: float = 240) -> float:
+        """Wait until a group of this size has done some steps; returns when it did the first."""
+        deadline = time.monotonic() + seconds
+        while len(done := self._steps_with(world_size)) < STEPS_WITH_A_SIZE:
+            assert time.monotonic() < deadline, f"no group of {world_size} workers got on"
+            time.sleep(0.1)
+        return done[0]
+
+    def _steps_with(self, world_size: int) -> list[float]:
+        """When the steps of the latest attempt were logged, if it has this many workers."""
+        attempts = self.folder.attempts()
+        if not attempts or attempts[-1]["world_size"] != world_size:
+            return []
+        lines = read_lines(self.folder.path / "metrics.jsonl")
+        return [line["time"] for line in lines if line["time"] > attempts[-1]["time"]]
+
     def until_struck(self) -> subprocess.Popen[str]:
         """Start the driver, and return in the middle between two checkpoints: now it strikes."""
         driver = self.start()
@@ -112,7 +129,7 @@ class Run:
         marker = self.folder.path.parent / "struck"
         struck = self._struck if self._struck is not None else marker.stat().st_mtime
         lines = read_lines(self.folder.path / "metrics.jsonl")
-        before = max(line["step"] for line in lines if line["time"] <= struck)
+        before = max((line["step"] for line in lines if line["time"] <= struck), default=0)
         after = [line["time"] for line in lines if line["step"] > before]
         report = audit_run(self.folder)
         found = losses(self.tree)

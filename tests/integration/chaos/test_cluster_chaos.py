@@ -81,13 +81,18 @@ def test_the_whole_cluster_is_lost(
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server")
 def test_the_head_restarts_with_its_state_in_redis(
+    tree: Tree,
     tmp_path: Path,
     on_cluster: Callable[[str], Run],
     undisturbed: list[float],
     table: list[Outcome],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Training goes on while the head is away: one attempt, no step redone."""
+    """Training goes on while the head is away: one attempt, no step redone.
+
+    Ray Data may stand still for longer than the other tests allow.
+    """
+    tree["cluster"]["hang_seconds"] = 150.0
     port = free_port()
     redis = subprocess.Popen(
         ["redis-server", "--port", str(port), "--save", "", "--dir", str(tmp_path)],

@@ -14,42 +14,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from autoscaling import autoscaling_cluster
 from metadata import metadata_service
 from nodes import NODE
 from ranks import losses, pretrain_plain
 from ray.cluster_utils import Cluster
-from runs import Outcome, Run, judged
+from runs import BATCH, Outcome, Run, judged
 
 from echojepa.errors import ClusterError
 from echojepa.launch.termination import Notice, drain
 from echojepa.train.run_audit import audit_run
-from echojepa.train.run_folder import read_lines
 
 pytestmark = pytest.mark.timeout(1200)
-NUM_STEPS = 200
-"""More than elsewhere: a group trains on while nodes come and go."""
-STEPS_EACH = 5
 GRACE_SECONDS = 20.0
 Tree = dict[str, Any]
 IMPORTS = "import ray.train.torch, deepspeed, echojepa.launch.pretrain"
-
-
-def steps_with(run: Run, world_size: int) -> list[float]:
-    """When the steps of the latest attempt were logged, if it has this many workers."""
-    attempts = run.folder.attempts()
-    if not attempts or attempts[-1]["world_size"] != world_size:
-        return []
-    lines = read_lines(run.folder.path / "metrics.jsonl")
-    return [line["time"] for line in lines if line["time"] > attempts[-1]["time"]]
-
-
-def trains_with(run: Run, world_size: int) -> float:
-    """Wait until a group of this size has done some steps; returns when it did the first."""
-    deadline = time.monotonic() + 240
-    while len(steps_with(run, world_size)) < STEPS_EACH:
-        assert time.monotonic() < deadline, f"no group of {world_size} workers got on"
-        time.sleep(0.1)
-    return steps_with(run, world_size)[0]
 
 
 def start_seconds(number: int) -> float:
@@ -61,10 +40,10 @@ def start_seconds(number: int) -> float:
     return time.monotonic() - began
 
 
-@pytest.fixture
-def tree(tree: Tree) -> Tree:
-    """A longer run; it saves at its end, and when it is asked to."""
-    tree["loop"] |= {"num_steps": NUM_STEPS, "checkpoint_every_steps": NUM_STEPS}
+@pytest.fixture(params=[120])
+def tree(tree: Tree, request: pytest.FixtureRequest) -> Tree:
+    """A longer run, as a group trains on while nodes come and go; it saves when it is asked to."""
+    tree["loop"] |= {"num_steps": request.param, "checkpoint_every_steps": request.param}
     return tree
 
 
@@ -92,7 +71,9 @@ def test_a_second_node_joins(
     outcome = judged(run, "node joins, 1 to 2 workers", undisturbed, table, within=1e-4)
     assert outcome.redone == 0
     assert [a["world_size"] for a in run.folder.attempts()] == [1, 2]
-    assert run.folder.attempts()[1]["start_step"] < NUM_STEPS, "it saved because it was asked to"
+    assert run.folder.attempts()[1]["start_step"] < tree["loop"]["num_steps"], (
+        "it was asked to save"
+    )
 
 
 @pytest.mark.integration
@@ -111,10 +92,13 @@ def test_a_spot_node_is_taken_away(
         command = [sys.executable, "-m", "echojepa.cli", "watch-termination"]
         command += ["--metadata", cloud.url, "--poll-seconds", "0.5"]
         command += ["--address", cluster.address, "--node-id", node.node_id]
-        watcher = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        driver = run.until_struck()
-        cloud.ends_in(GRACE_SECONDS)
-        said, _ = watcher.communicate(timeout=GRACE_SECONDS)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
+            try:
+                driver = run.until_struck()
+                cloud.ends_in(GRACE_SECONDS)
+                said, _ = watcher.communicate(timeout=GRACE_SECONDS)
+            finally:
+                watcher.kill()
     assert watcher.returncode == 0 and "EC2 spot interruption" in said
     assert cloud.ends_at is not None
     time.sleep(max(0.0, cloud.ends_at - time.time()))
@@ -134,29 +118,51 @@ def test_a_drain_of_no_node_is_refused(ray_cluster: str, nobody: str) -> None:
 
 
 @pytest.mark.soak
+def test_the_autoscaler_brings_a_second_node(
+    tree: Tree,
+    tmp_path: Path,
+    on_cluster: Callable[[str], Run],
+    undisturbed: list[float],
+    table: list[Outcome],
+) -> None:
+    """It does because the group may grow; no other demand is there."""
+    tree["cluster"] |= {"num_workers": 1, "max_workers": 2, "resize_interval_seconds": 1.0}
+    with autoscaling_cluster(tmp_path) as address:
+        run = on_cluster(address)
+        run.strikes()
+        driver = run.start()
+        run.trains_with(2)
+        run.finish(driver)
+    sizes = [a["world_size"] for a in run.folder.attempts()]
+    assert sizes in ([1, 2], [2]), "the node may come before the group starts"
+    judged(run, "autoscaler brings a node", undisturbed, table, within=1e-4, restarts=sizes != [2])
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("tree", [200], indirect=True)
 def test_one_two_three_one(
     cluster: Cluster, tree: Tree, on_cluster: Callable[[str], Run], undisturbed: list[float]
 ) -> None:
     tree["cluster"] |= {"num_workers": 1, "max_workers": 3, "resize_interval_seconds": 1.0}
     run = on_cluster(cluster.address)
     driver = run.start()
-    trains_with(run, 1)
+    run.trains_with(1)
     waits, nodes = {}, []
     for size in (2, 3):
         nodes.append(cluster.add_node(**NODE))
         joined = time.time()
-        waits[size] = trains_with(run, size) - joined
+        waits[size] = run.trains_with(size) - joined
     gone_at = time.time() + GRACE_SECONDS
     for node in nodes:
         drain(Notice("test", gone_at), cluster.address, node.node_id)
     time.sleep(max(0.0, gone_at - time.time()))
     for node in nodes:
         cluster.remove_node(node, allow_graceful=False)
-    waits[1] = trains_with(run, 1) - gone_at
+    waits[1] = run.trains_with(1) - gone_at
     run.finish(driver)
 
     report = audit_run(run.folder)
-    assert not report.findings and report.num_samples == NUM_STEPS * 8
+    assert not report.findings and report.num_samples == tree["loop"]["num_steps"] * BATCH
     assert [a["world_size"] for a in run.folder.attempts()] == [1, 2, 3, 1]
     assert report.num_redone_steps <= 2 * 3
     difference = float(np.abs(np.array(losses(run.tree)) - np.array(undisturbed)).max())

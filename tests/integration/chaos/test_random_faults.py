@@ -45,13 +45,13 @@ class Memory(threading.Thread):
 
     def __init__(self, driver: int) -> None:
         super().__init__(daemon=True)
-        self._driver = psutil.Process(driver)
+        self._driver = driver
         self.stop = threading.Event()
         self.samples: list[dict[str, float]] = []
 
     def run(self) -> None:
         while not self.stop.wait(5.0):
-            found = {"time": time.time(), "driver": self._driver.memory_info().rss / MIB}
+            found = {"time": time.time(), "driver": _resident(self._driver) / MIB}
             for name, what in (("workers", WORKER), ("decoders", DECODER)):
                 sizes = [_resident(pid) for pid in pids(what)]
                 if sizes:
@@ -88,10 +88,14 @@ def run(tree: dict[str, Any], tmp_path: Path, ray_cluster: str) -> Iterator[Run]
 def strike(chance: random.Random) -> str:
     """One fault; a process that is just being replaced is waited for."""
     name, what, number = chance.choice(FAULTS)
-    while not pids(what):
-        time.sleep(0.5)
-    os.kill(chance.choice(pids(what)), number)
-    return name
+    while True:
+        alive = pids(what)
+        try:
+            os.kill(chance.choice(alive), number)
+        except (IndexError, ProcessLookupError):
+            time.sleep(0.5)
+            continue
+        return name
 
 
 def test_twenty_minutes_of_random_faults(run: Run, tmp_path: Path) -> None:
@@ -109,6 +113,7 @@ def test_twenty_minutes_of_random_faults(run: Run, tmp_path: Path) -> None:
     quiet = time.time() + 60
     while time.time() < quiet + 60 * QUIET_MINUTES and driver.poll() is None:
         time.sleep(1)
+    assert time.time() > quiet + 60, "the run must outlast the faults: raise NUM_STEPS"
     memory.stop.set()
     run.finish(driver)
 
