@@ -40,7 +40,7 @@ def start_seconds(number: int) -> float:
     return time.monotonic() - began
 
 
-@pytest.fixture(params=[120])
+@pytest.fixture(params=[60])
 def tree(tree: Tree, request: pytest.FixtureRequest) -> Tree:
     """A longer run, as a group trains on while nodes come and go; it saves when it is asked to."""
     tree["loop"] |= {"num_steps": request.param, "checkpoint_every_steps": request.param}
