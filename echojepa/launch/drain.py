@@ -4,6 +4,8 @@ A drained Ray node (`ray drain-node`, or the autoscaler) has a deadline. Ray Tra
 of the group, waits until the deadline, and starts the group again without the node, on a budget of
 its own beside `cluster.max_failures`. In between the group saves twice: as soon as it hears of it,
 because nobody knows whether the cloud keeps its word, and once more shortly before the deadline.
+If the node is rank 0's, it stands still from the first save on: Ray starts no actor on a drained
+node, and Ray Data wants one beside rank 0 for every new segment of the stream.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ class Drain:
         self._noted = noted
         self._noticed_at: float | None = None
         self._deadline = float("inf")
+        self._rank_0_goes = False
         self._save_seconds: float | None = None
 
     def save_due(self) -> bool:
@@ -53,6 +56,7 @@ class Drain:
         unstated = self._noticed_at + DEFAULT_PREEMPTION_DEADLINE_S
         told = unstated if info.deadline_ms is None else info.deadline_ms / 1000
         self._deadline = min(self._deadline, told)  # Ray Train, too, keeps the earliest
+        self._rank_0_goes |= 0 in info.preempted_ranks
         if first:
             self._noted(info.preempted_node_ids, self._deadline - now)
         return self._save_seconds is None or self._is_last(now)
@@ -69,4 +73,4 @@ class Drain:
     def _is_last(self, now: float) -> bool:
         """Whether there is no time for more steps: twice what a step and a save took is kept."""
         margin = max(_LEAST_MARGIN_SECONDS, 2 * (self._save_seconds or 0.0))
-        return now >= self._deadline - margin
+        return self._rank_0_goes or now >= self._deadline - margin

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
@@ -23,7 +23,6 @@ import ray
 import torch
 from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
-from ray.core.generated.gcs_pb2 import GcsNodeInfo
 
 from echojepa.errors import ClusterError
 from echojepa.launch.connect import knock
@@ -36,6 +35,8 @@ _GOOGLE_PREEMPTION_SECONDS = 20.0
 _GOOGLE_MAINTENANCE_SECONDS = 50.0
 """It gives 60 s, and machines with GPUs an hour."""
 _GOOGLE_GPU_MAINTENANCE_SECONDS = 3500.0
+_LEAD_SECONDS = 120.0
+"""A machine that is to end much later is used until then."""
 LEAST_SECONDS = 15.0
 """A drain tells Ray no earlier end than this: what is saved needs a step and a checkpoint."""
 _AZURE_ENDS = {"Preempt", "Terminate", "Reboot", "Redeploy"}
@@ -171,11 +172,9 @@ def drain(notice: Notice, address: str | None, node_id: str | None) -> None:
         address = canonicalize_bootstrap_address_or_die(address or "auto")
         knock(address)
         cluster = ray._raylet.GcsClient(address=address)
+        node = _choose(node_id, cluster.get_all_node_info().values())
         accepted, why = cluster.drain_node(
-            node_id or _node_here(cluster),
-            DRAIN_NODE_REASON_PREEMPTION,
-            notice.reason,
-            int(ends_at * 1000),
+            node, DRAIN_NODE_REASON_PREEMPTION, notice.reason, int(ends_at * 1000)
         )
     except (OSError, ValueError, ray.exceptions.RayError) as error:
         accepted, why = False, (str(error).splitlines() or [type(error).__name__])[0]
@@ -187,14 +186,20 @@ def drain(notice: Notice, address: str | None, node_id: str | None) -> None:
         )
 
 
-def _node_here(cluster: Any) -> str:
-    """Id (hex) of the living Ray node of this machine."""
-    address = ray.util.get_node_ip_address()
-    nodes = cluster.get_all_node_info().values()
-    here = [n for n in nodes if n.node_manager_address == address and n.state == GcsNodeInfo.ALIVE]
-    if len(here) != 1:
-        raise ValueError(f"{len(here)} Ray nodes live at {address}, name one")
-    return str(here[0].node_id.hex())
+def _choose(node_id: str | None, nodes: Iterable[Any]) -> str:
+    """The id (hex) of a living node: the one that is named, or the only one of this machine.
+
+    Ray itself takes the drain of a node that it does not know for granted.
+    """
+    addresses = {n.node_id.hex(): n.node_manager_address for n in nodes if n.state == n.ALIVE}
+    if node_id is None:
+        here = [n for n, address in addresses.items() if address == ray.util.get_node_ip_address()]
+        if len(here) != 1:
+            raise ValueError(f"{len(here)} Ray nodes live on this machine")
+        return str(here[0])
+    if node_id not in addresses:
+        raise ValueError(f"no Ray node {node_id} lives there")
+    return node_id
 
 
 def watch(
@@ -210,6 +215,7 @@ def watch(
         try:
             notice = ask()
             if notice is not None:
+                time.sleep(max(0.0, notice.ends_at - time.time() - _LEAD_SECONDS))
                 drain(notice, address, node_id)
                 return notice
         except Exception as error:  # noqa: BLE001 - a watcher that dies watches nothing

@@ -31,7 +31,9 @@ def _config(gcs_address: str, max_workers: int, idle_seconds: float) -> dict[str
         "cluster_name": "rented",
         "max_workers": max_workers,
         "provider": {
-            "type": "fake_multinode",
+            "type": "external",  # "fake_multinode" wants a file that Ray's wheel does not hold
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "disable_node_updaters": True,
             "gcs_address": gcs_address,
             "head_node_id": HEAD_NODE_ID,
             "launch_multiple": True,

@@ -27,9 +27,9 @@ class Story:
         self.noted: list[tuple[list[str], float]] = []
         self.drain = Drain(lambda: self.told, noted=lambda *said: self.noted.append(said))
 
-    def tell(self, seconds_left: float | None) -> None:
+    def tell(self, seconds_left: float | None, rank: int = 1) -> None:
         end = None if seconds_left is None else int((self.clock.now + seconds_left) * 1000)
-        self.told = PreemptionInfo(end, {"a1": [1]})
+        self.told = PreemptionInfo(end, {"a1": [rank]})
 
     def due_at(self, second: float) -> bool:
         self.clock.now = 1000.0 + second
@@ -86,3 +86,9 @@ def test_a_second_node_with_less_time_moves_the_deadline(story: Story) -> None:
     story.tell(5.0)
     assert story.due_at(101)
     assert story.drain.saved() > 4.0
+
+
+def test_without_its_own_node_rank_0_stands_still_after_the_first_save(story: Story) -> None:
+    story.tell(1000.0, rank=0)
+    assert story.due_at(0)
+    assert story.drain.saved() > 1000.0

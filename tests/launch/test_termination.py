@@ -64,6 +64,16 @@ def test_watching_outlasts_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     assert drained == [("head:6379", "abc")] * 2
 
 
+def test_a_machine_that_ends_later_is_used_until_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    drained: list[float] = []
+    monkeypatch.setattr(termination, "drain", lambda *_: drained.append(time.time()))
+    with metadata_service("ec2") as cloud:
+        cloud.ends_in(termination._LEAD_SECONDS + 3)
+        told = time.time()
+        watch(Metadata(cloud.url), None, None, 0.01)
+    assert 1.5 < drained[0] - told < 10
+
+
 def test_a_drain_of_no_cluster_says_so() -> None:
     address = f"127.0.0.1:{free_port()}"
     with pytest.raises(ClusterError, match="could not be drained: .*refused"):

@@ -31,8 +31,8 @@ Tree = dict[str, Any]
 IMPORTS = "import ray.train.torch, deepspeed, echojepa.launch.pretrain"
 
 
-def start_seconds(number: int) -> float:
-    """How long this machine takes to start this many worker processes at once."""
+def import_seconds(number: int) -> float:
+    """How long this machine takes to import what a worker needs, in so many processes at once."""
     began = time.monotonic()
     command = [sys.executable, "-c", IMPORTS]
     for process in [subprocess.Popen(command) for _ in range(number)]:
@@ -113,7 +113,7 @@ def test_a_spot_node_is_taken_away(
 @pytest.mark.integration
 @pytest.mark.parametrize("nobody", ["not hex", "ab" * 28])
 def test_a_drain_of_no_node_is_refused(ray_cluster: str, nobody: str) -> None:
-    with pytest.raises(ClusterError, match="could not be drained"):
+    with pytest.raises(ClusterError, match=f"no Ray node {nobody} lives there"):
         drain(Notice("test", time.time() + 10.0), ray_cluster, nobody)
 
 
@@ -145,8 +145,9 @@ def test_one_two_three_one(
 ) -> None:
     tree["cluster"] |= {"num_workers": 1, "max_workers": 3, "resize_interval_seconds": 1.0}
     run = on_cluster(cluster.address)
+    began = time.time()
     driver = run.start()
-    run.trains_with(1)
+    cold_start = run.trains_with(1) - began
     waits, nodes = {}, []
     for size in (2, 3):
         nodes.append(cluster.add_node(**NODE))
@@ -166,9 +167,9 @@ def test_one_two_three_one(
     assert [a["world_size"] for a in run.folder.attempts()] == [1, 2, 3, 1]
     assert report.num_redone_steps <= 2 * 3
     difference = float(np.abs(np.array(losses(run.tree)) - np.array(undisturbed)).max())
-    starts = {size: start_seconds(size) for size in waits}
     print(f"\nloss difference {difference:.1e}, {report.num_redone_steps} steps redone")
+    print(f"started from nothing: {cold_start:.0f} s")
     for size, seconds in waits.items():
-        print(f"trains with {size}: {seconds:.0f} s, of them processes {starts[size]:.0f} s")
+        print(f"trains with {size}: {seconds:.0f} s; imports alone {import_seconds(size):.0f} s")
     assert difference < 1e-4
-    assert all(waits[size] <= starts[size] + 30 for size in (2, 3))
+    assert all(seconds <= cold_start + 30 for seconds in waits.values())
