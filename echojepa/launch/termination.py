@@ -21,6 +21,10 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import ray
 import torch
+from ray._private.authentication.authentication_token_setup import (
+    ensure_token_if_auth_enabled,
+    maybe_enable_token_auth_if_token_available,
+)
 from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
 
@@ -171,12 +175,15 @@ def drain(notice: Notice, address: str | None, node_id: str | None) -> None:
     try:
         address = canonicalize_bootstrap_address_or_die(address or "auto")
         knock(address)
+        if not ray.is_initialized():
+            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+            ensure_token_if_auth_enabled(create_token_if_missing=False)
         cluster = ray._raylet.GcsClient(address=address)
         node = _choose(node_id, cluster.get_all_node_info().values())
         accepted, why = cluster.drain_node(
             node, DRAIN_NODE_REASON_PREEMPTION, notice.reason, int(ends_at * 1000)
         )
-    except (OSError, ValueError, ray.exceptions.RayError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         accepted, why = False, (str(error).splitlines() or [type(error).__name__])[0]
     if not accepted:
         raise ClusterError(

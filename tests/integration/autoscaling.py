@@ -78,6 +78,7 @@ def autoscaling_cluster(
     environment = {
         **{k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"},
         "RAY_FAKE_CLUSTER": "1",
+        "RAY_AUTH_MODE": "disabled",
         "RAY_enable_autoscaler_v2": "1",
         "AUTOSCALER_UPDATE_INTERVAL_S": "1",
         "RAY_CLOUD_INSTANCE_ID": HEAD_NODE_ID,

@@ -27,7 +27,7 @@ from echojepa.train.run_audit import audit_run
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(4000)]
 MINUTES, QUIET_MINUTES = 20, 3
-NUM_STEPS = 2600
+NUM_STEPS = 2000
 WORKER, DECODER = "RayTrainWorker", "MapWorker(MapBatches(_DecodeActor))"
 FAULTS = [
     ("worker killed", WORKER, signal.SIGKILL),
@@ -78,7 +78,7 @@ def _resident(pid: int) -> int:
 
 @pytest.fixture
 def run(tree: dict[str, Any], tmp_path: Path, ray_cluster: str) -> Iterator[Run]:
-    tree["loop"] |= {"num_steps": NUM_STEPS, "checkpoint_every_steps": 50}
+    tree["loop"] |= {"num_steps": NUM_STEPS, "checkpoint_every_steps": 25}
     tree["data"]["segment_steps"] = 100
     tree["cluster"]["max_failures"] = -1
     with closing(Run(tree, tmp_path, ray_cluster)) as made:
