@@ -14,6 +14,7 @@ import torch
 from pydantic import Field, model_validator
 
 from echojepa.config import Strict, changeable
+from echojepa.data.decode import raise_if_storage_failed
 from echojepa.data.sampling import Seeds
 from echojepa.data.stream import DataConfig, StreamShape, stream_shape
 from echojepa.errors import ConfigError
@@ -224,6 +225,7 @@ def _online_probe(
     )
 
     problems = [p for part in collectives.gather(probe.problems) for p in part]
+    raise_if_storage_failed(problem for _, problem in problems)
     if worker.rank == 0:
         folder.reject(problems)
     probe.leave_out([clip_id for clip_id, _ in problems])

@@ -13,8 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 from typing import Any
+
+import pytest
 
 _KEY, _SECRET = "echojepa", "not-a-secret"
 CREDENTIALS = {
@@ -36,6 +39,11 @@ class Behaviour:
     bytes_per_second: float = float("inf")
     seen: list[str] = field(default_factory=list)
     """Method and path of every request."""
+
+    def reset(self) -> None:
+        """Behave from now on."""
+        self.next_answers, self.always, self.bytes_per_second = [], "pass", float("inf")
+        self.seen = []
 
 
 def free_port() -> int:
@@ -158,6 +166,20 @@ def misbehaving(server_port: int) -> Iterator[tuple[int, Behaviour]]:
         yield proxy.server_address[1], proxy.behaviour
     finally:
         proxy.shutdown()
+
+
+@contextmanager
+def served() -> Iterator[tuple[int, Behaviour]]:
+    """SeaweedFS behind the proxy, with its credentials in the environment."""
+    with (
+        TemporaryDirectory() as folder,
+        pytest.MonkeyPatch.context() as patch,
+        seaweed(Path(folder)) as server,
+        misbehaving(server) as (port, behaviour),
+    ):
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        yield port, behaviour
 
 
 def url(port: int, path: str) -> str:

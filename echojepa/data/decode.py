@@ -10,20 +10,20 @@ a silently shorter clip.
 
 from __future__ import annotations
 
-import io
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal, TypeVar
 
-import pyarrow as pa
-import pyarrow.fs
-
-from echojepa.data import decode_dicom, decode_video
+from echojepa.data import decode_dicom, decode_video, remote
 from echojepa.data.decode_video import Frames, Source
-from echojepa.errors import ClipError
+from echojepa.errors import ClipError, StorageError
 
 T = TypeVar("T")
+PATIENCE_SECONDS = 30.0
+"""With an object store that fails, where nothing else is said."""
+_STORAGE = "storage"
 DecoderName = Literal["auto", "pyav", "decord", "dicom"]
 
 
@@ -77,7 +77,11 @@ def probe(uri: str, decoder: DecoderName = "auto") -> VideoInfo:
 
 
 def read_frames(
-    uri: str, indices: Iterable[int], decoder: DecoderName = "auto", num_promised: int = 0
+    uri: str,
+    indices: Iterable[int],
+    decoder: DecoderName = "auto",
+    num_promised: int = 0,
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> Frames:
     """Decode frames by presentation index (not decreasing; repeats allowed).
 
@@ -85,6 +89,7 @@ def read_frames(
         uri: a local path, or a URL of a file system that pyarrow knows (`s3://`, `gs://`).
         indices: native frame indices, [T].
         num_promised: how many frames the manifest promises; fewer in the file is an error.
+        patience_seconds: for how long an object store that fails is asked again.
 
     Returns:
         uint8 RGB, [T, H, W, 3].
@@ -92,9 +97,11 @@ def read_frames(
     Raises:
         ClipError: stage "open": missing, unreadable, not_a_video, no_video_stream, no_frames;
             stage "decode": truncated, damaged, unsupported. Zero-byte local files are "empty".
+        StorageError: an object store has failed for longer than `patience_seconds`.
     """
     chosen = _choose(uri, decoder)
-    return chosen.read(open_source(uri), [int(i) for i in indices], num_promised)
+    source = open_source(uri, patience_seconds)
+    return chosen.read(source, [int(i) for i in indices], num_promised)
 
 
 def attempt(action: Callable[[], T]) -> tuple[T | None, str]:
@@ -104,6 +111,9 @@ def attempt(action: Callable[[], T]) -> tuple[T | None, str]:
     the other clips of a block down, so everything is caught here, and only here; it is counted
     (`max_bad_fraction`) and recorded (`rejected.parquet`), never dropped.
 
+    Storage that fails is not a bad clip: its problem has the stage "storage", and whoever receives
+    problems passes them to `raise_if_storage_failed` first.
+
     Returns:
         (value, "") or (None, "stage|kind|message").
     """
@@ -111,19 +121,23 @@ def attempt(action: Callable[[], T]) -> tuple[T | None, str]:
         return action(), ""
     except ClipError as error:
         return None, f"{error.stage}|{error.kind}|{error.message}"
+    except StorageError as error:
+        return None, f"{_STORAGE}|unavailable|{json.dumps(error.args)}"
     except Exception as error:  # noqa: BLE001 - see above
         return None, f"decode|unexpected|{type(error).__name__}"
 
 
-def open_source(uri: str) -> Source:
-    """A local path as it is, a remote object as bytes in memory (one GET)."""
+def raise_if_storage_failed(problems: Iterable[str]) -> None:
+    """Raise `StorageError` if one of these problems is the storage's and not its clip's."""
+    for problem in problems:
+        stage, _, said = problem.partition("|")
+        if stage == _STORAGE:
+            what, remedy, where = json.loads(said.partition("|")[2])
+            raise StorageError(what, remedy, where)
+
+
+def open_source(uri: str, patience_seconds: float = PATIENCE_SECONDS) -> Source:
+    """A local path as it is, a remote object as bytes in memory; see `remote.fetch` for errors."""
     if "://" not in uri:
         return uri
-    try:
-        filesystem, path = pa.fs.FileSystem.from_uri(uri)
-        with filesystem.open_input_stream(path) as stream:
-            return io.BytesIO(stream.read())
-    except FileNotFoundError:
-        raise ClipError("open", "missing", "no such object") from None
-    except (OSError, pa.ArrowException) as error:
-        raise ClipError("open", "unreadable", type(error).__name__) from None
+    return remote.fetch(uri, patience_seconds)

@@ -52,6 +52,8 @@ class DataConfig(Strict):
     """The run stops when more than this share of its samples could not be read."""
     decoder: DecoderName = changeable("auto")
     """auto picks by container; pyav, decord and dicom force one."""
+    storage_patience_seconds: float = changeable(600.0, ge=0)
+    """For how long an object store that fails is asked again before the run stops."""
     num_decoders: int | None = changeable(None, gt=0)
     """Most decode actors at a time; null leaves it to Ray Data, up to the cluster's CPUs."""
     cpus_per_decoder: float = changeable(1.0, gt=0)
@@ -176,7 +178,13 @@ class BlockDecoder:
         if self._journal:
             self._journal.begin(s)
         try:
-            frames = read_frames(row["uri"], window.indices, self._data.decoder, row["num_frames"])
+            frames = read_frames(
+                row["uri"],
+                window.indices,
+                self._data.decoder,
+                row["num_frames"],
+                self._data.storage_patience_seconds,
+            )
         finally:
             if self._journal:
                 self._journal.end()

@@ -46,6 +46,8 @@ class ClusterConfig(Strict):
     hang_seconds: float = Field(1800.0, gt=0)
     """A worker that does no step for so long ends itself, and the group starts again. More than
     the longest step, checkpoint or probe takes."""
+    first_step_seconds: float = Field(1800.0, gt=0)
+    """The same for the first step of a group, which waits for decoders and compilers."""
     wait_seconds: float = Field(45.0, ge=0)
     """How long to wait for a cluster that is too small; autoscalers need minutes."""
     max_failures: int = Field(8, ge=-1)

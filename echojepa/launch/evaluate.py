@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
+from echojepa.data.decode import raise_if_storage_failed
 from echojepa.data.pipeline import extract_columns
 from echojepa.evaluate import EvaluateConfig, Features, evaluate, extractor, rows_to_encode
 from echojepa.launch.connect import ClusterConfig, connected
@@ -34,4 +35,5 @@ def run(job: EvaluateJob) -> list[ProbeResult]:
         problems=[str(p) for p in columns.pop("problem")],
         by_encoder={name: np.asarray(values, np.float64) for name, values in columns.items()},
     )
+    raise_if_storage_failed(features.problems)
     return evaluate(job, features)

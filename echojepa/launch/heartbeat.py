@@ -15,21 +15,22 @@ import time
 from echojepa.train.run_folder import RunFolder
 
 _EXIT_CODE = 70
-_FIRST_STEP_SECONDS = 600.0
 _WORDS_SECONDS = 10.0
 
 
 class Heartbeat:
     """Ends this process if it has beaten once and then stands still for too long.
 
-    The first step may take longer than the others: decoders start, and the first clips come from
-    afar. What every thread was doing is written into the run folder first, into `hangs/`.
+    The first step has a limit of its own: decoders start, and the first clips come from afar. What
+    every thread was doing is written into the run folder first, into `hangs/`.
     """
 
-    def __init__(self, folder: RunFolder, rank: int, limit_seconds: float) -> None:
+    def __init__(
+        self, folder: RunFolder, rank: int, limit_seconds: float, first_limit_seconds: float
+    ) -> None:
         self._folder = folder
         self._rank = rank
-        self._limit = max(limit_seconds, _FIRST_STEP_SECONDS)
+        self._limit = first_limit_seconds
         self._later_limit = limit_seconds
         self._last = time.monotonic()
         self._thread: threading.Thread | None = None

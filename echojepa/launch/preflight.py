@@ -15,6 +15,7 @@ import torch
 from ray.exceptions import GetTimeoutError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from echojepa.data.decode import PATIENCE_SECONDS, raise_if_storage_failed
 from echojepa.data.sampling import Seeds
 from echojepa.data.stream import StreamShape
 from echojepa.errors import BadDataError, ClusterError, ManifestError, StorageError
@@ -155,11 +156,13 @@ def _device_bytes() -> int:
 
 def _check_clips(config: PretrainConfig) -> None:
     """Decode a few clips on some node; a clip that kills its process is as bad as an unreadable."""
+    hasty = config.data.model_copy(update={"storage_patience_seconds": PATIENCE_SECONDS})
     task = ray.remote(decode_first).options(num_cpus=0, max_retries=0)
     try:
-        problems = ray.get(task.remote(config.data, Seeds(config.seed), 0, _NUM_CLIPS))
+        problems = ray.get(task.remote(hasty, Seeds(config.seed), 0, _NUM_CLIPS))
     except WorkerCrashedError:
         problems = ["decode|crash|the process died"] * _NUM_CLIPS
+    raise_if_storage_failed(problems)
     if all(problems):
         raise BadDataError(
             f"none of the first {_NUM_CLIPS} clips can be decoded: {problems[0]}",

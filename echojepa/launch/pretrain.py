@@ -19,6 +19,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2._internal.constants import (
     PREEMPTION_POLL_INTERVAL_S_ENV_VAR,
     WORKER_GROUP_START_TIMEOUT_S_ENV_VAR,
+    WORKER_HEALTH_CHECK_TIMEOUT_S_ENV_VAR,
 )
 from ray.train.v2.api.callback import UserCallback
 from ray.train.v2.api.exceptions import TrainingFailedError, WorkerGroupError
@@ -111,8 +112,11 @@ def _react_quickly(cluster: ClusterConfig) -> None:
     """What Ray Train takes from the environment only; what is set there already stays.
 
     Spot machines give half a minute, so drains are looked for every second. An elastic group that
-    counted on a node which is just going tries again with the others after 20 seconds, not 60.
+    counted on a node which is just going tries again with the others after 20 seconds, not 60. A
+    worker that is frozen has no heartbeat of its own; Ray Train's limit for an answer follows it.
     """
+    patience = min(600.0, max(60.0, cluster.hang_seconds))
+    os.environ.setdefault(WORKER_HEALTH_CHECK_TIMEOUT_S_ENV_VAR, str(patience))
     os.environ.setdefault(PREEMPTION_POLL_INTERVAL_S_ENV_VAR, "1")
     if cluster.max_workers is not None:
         os.environ.setdefault(WORKER_GROUP_START_TIMEOUT_S_ENV_VAR, "20")
@@ -169,7 +173,7 @@ def _run_worker(settings: dict[str, Any]) -> dict[str, Any]:
     local_workers = ray.train.get_context().get_local_world_size()
     prepare_process(num_threads=max(1, (os.cpu_count() or 1) // (2 * local_workers)))
     request = SaveRequest(Path(settings["save_request"]))
-    worker = RayWorker(config.run_dir, request, config.cluster.hang_seconds)
+    worker = RayWorker(config.run_dir, request, config.cluster)
     with _LastWords(config.run_dir, stopped, worker.rank):
         metrics = pretrain(config, worker)
     request.close()

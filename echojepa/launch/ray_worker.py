@@ -14,6 +14,7 @@ from torch import nn
 from echojepa.data import pipeline
 from echojepa.data.sampling import Seeds
 from echojepa.data.stream import Columns, DataConfig, Segment, StreamShape
+from echojepa.launch.connect import ClusterConfig
 from echojepa.launch.drain import Drain
 from echojepa.launch.heartbeat import Heartbeat
 from echojepa.launch.resize import SaveRequest
@@ -29,12 +30,13 @@ _HOLD_SECONDS = 20.0
 class RayWorker:
     """A Ray Train worker; see `train.worker.Worker`."""
 
-    def __init__(self, run_dir: str, request: SaveRequest, hang_seconds: float) -> None:
+    def __init__(self, run_dir: str, request: SaveRequest, cluster: ClusterConfig) -> None:
         context = ray.train.get_context()
         self.rank: int = context.get_world_rank()
         self.world_size: int = context.get_world_size()
         self._request = request
-        self._heartbeat = Heartbeat(RunFolder(run_dir), self.rank, hang_seconds)
+        limits = cluster.hang_seconds, cluster.first_step_seconds
+        self._heartbeat = Heartbeat(RunFolder(run_dir), self.rank, *limits)
         self._drain = Drain(
             noted=lambda nodes, seconds: RunFolder(run_dir).event(
                 "drain", -1, nodes=nodes, seconds_left=round(seconds, 1)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from http.client import HTTPException
 from typing import Any, NamedTuple
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, Request, build_opener
@@ -44,6 +45,8 @@ _LEAD_SECONDS = 120.0
 LEAST_SECONDS = 15.0
 """A drain tells Ray no earlier end than this: what is saved needs a step and a checkpoint."""
 _AZURE_ENDS = {"Preempt", "Terminate", "Reboot", "Redeploy"}
+_TRY_AGAIN = (OSError, HTTPException, ValueError, LookupError, TypeError, ClusterError)
+"""A service that is away or talks nonsense, and a drain that was refused."""
 _log = logging.getLogger(__name__)
 
 
@@ -225,6 +228,6 @@ def watch(
                 time.sleep(max(0.0, notice.ends_at - time.time() - _LEAD_SECONDS))
                 drain(notice, address, node_id)
                 return notice
-        except Exception as error:  # noqa: BLE001 - a watcher that dies watches nothing
+        except _TRY_AGAIN as error:
             _log.warning("%s: %s; trying again", type(error).__name__, error)
         time.sleep(poll_seconds)

@@ -30,6 +30,7 @@ def load_view(row: dict[str, Any], clip: ClipConfig) -> NDArray[np.uint8]:
 
     Raises:
         ClipError: the video cannot be read.
+        StorageError: its storage fails.
     """
     window, box = centre_view(row, clip)
     frames = read_frames(row["uri"], window.indices, num_promised=row["num_frames"])

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from echojepa.data.clip_table import ClipTable
+from echojepa.data.decode import raise_if_storage_failed
 from echojepa.data.sampling import Seeds
 from echojepa.data.stream import (
     PADDING,
@@ -90,6 +91,7 @@ class Feed:
             began = time.perf_counter()
             blocks = [current.take() for _ in self.shape.rank_blocks(self.rank)]
             for number, block in zip(self.shape.rank_blocks(self.rank), blocks, strict=True):
+                raise_if_storage_failed(block["problem"])
                 check_block(block, self.shape.block_samples(step, number), self.clips, self.seeds)
             yield StepBatch(step, self._micro_batches(blocks), time.perf_counter() - began)
             if step + 1 == current.segment.stop:

@@ -14,8 +14,7 @@ CODE = """
 import sys, time
 from echojepa.launch import heartbeat
 from echojepa.train.run_folder import RunFolder
-heartbeat._FIRST_STEP_SECONDS = 3.0
-beating = heartbeat.Heartbeat(RunFolder(sys.argv[1]), 3, 0.4)
+beating = heartbeat.Heartbeat(RunFolder(sys.argv[1]), 3, 0.4, 3.0)
 def stand_still():
     time.sleep(20)
 beating.beat()

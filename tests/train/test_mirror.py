@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ranks import pretrain_plain
-from s3 import CREDENTIALS, Behaviour, misbehaving, seaweed, url
+from s3 import Behaviour, served, url
 
 from echojepa.config import validate
 from echojepa.errors import ConfigError, StorageError
@@ -135,23 +135,20 @@ def test_a_place_that_cannot_be_written_is_said_at_once(tree: Tree, tmp_path: Pa
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    with seaweed(tmp_path_factory.mktemp("seaweed")) as port:
-        yield port
+def server() -> Iterator[tuple[int, Behaviour]]:
+    with served() as made:
+        yield made
 
 
 @pytest.fixture
-def storage(
-    server: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[tuple[str, Behaviour]]:
+def storage(server: tuple[int, Behaviour], tmp_path: Path) -> tuple[str, Behaviour]:
     """A URL of its own, and the behaviour of what lies in between."""
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    with misbehaving(server) as (port, behaviour):
-        place = url(port, f"bucket/{tmp_path.name}/run")
-        Place.of(place).filesystem.create_dir("bucket")
-        Place.of(place).check()
-        yield place, behaviour
+    port, behaviour = server
+    behaviour.reset()
+    place = url(port, f"bucket/{tmp_path.name}/run")
+    Place.of(place).filesystem.create_dir("bucket")
+    Place.of(place).check()
+    return place, behaviour
 
 
 @pytest.mark.integration

@@ -36,7 +36,11 @@ def tree(tiny_tree: Tree) -> Tree:
         "checkpoint_every_steps": 10,
         "image_every_steps": NUM_STEPS,
     }
-    tiny_tree["cluster"] = {"num_workers": 2, "hang_seconds": 25.0}
+    tiny_tree["cluster"] = {
+        "num_workers": 2,
+        "hang_seconds": 25.0,
+        "first_step_seconds": 120.0,
+    }
     return tiny_tree
 
 

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,16 +86,13 @@ def run(tree: dict[str, Any], tmp_path: Path, ray_cluster: str) -> Iterator[Run]
 
 
 def strike(chance: random.Random) -> str:
-    """One fault; a process that is just being replaced is waited for."""
-    name, what, number = chance.choice(FAULTS)
+    """One fault of those for which there is a process to strike."""
     while True:
-        alive = pids(what)
-        try:
-            os.kill(chance.choice(alive), number)
-        except (IndexError, ProcessLookupError):
-            time.sleep(0.5)
-            continue
-        return name
+        name, what, number = chance.choice(FAULTS)
+        with suppress(IndexError, ProcessLookupError):
+            os.kill(chance.choice(pids(what)), number)
+            return name
+        time.sleep(0.5)
 
 
 def test_twenty_minutes_of_random_faults(run: Run, tmp_path: Path) -> None:
