@@ -35,8 +35,9 @@ class MonitorConfig(Strict):
     """A run that needs more ends."""
     lr_factor: float = Field(1.0, gt=0, le=1)
     """The learning rate is multiplied by this at every rollback."""
-    rank_floor: float = Field(0.5, gt=0, lt=1)
-    """Alarming share of the best effective rank of the target's features."""
+    rank_floor: float = Field(0.25, gt=0, lt=1)
+    """Alarming share of the best effective rank of the target's features. Half of it goes slowly
+    in long healthy runs on few clips."""
     spread_floor: float = Field(0.25, gt=0, lt=1)
     """The same of the deviation of the target's features."""
     online_floor: float = Field(0.1, gt=0, lt=1)

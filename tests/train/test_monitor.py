@@ -77,6 +77,12 @@ def test_the_transients_of_a_beginning_are_no_alarm() -> None:
     assert first_alarm(course(healthy_loss(), online_feature_std=np.roll(dip, 100))) is not None
 
 
+def test_features_that_narrow_slowly_are_no_alarm() -> None:
+    """As seen in 1,300 healthy steps on 24 clips: half the rank is lost, the deviation stays."""
+    rank = noisy(np.linspace(28, 14, 1300))
+    assert first_alarm(course(healthy_loss(1300), effective_rank=rank)) is None
+
+
 def test_steps_that_were_dropped_say_nothing() -> None:
     loss = healthy_loss()
     loss[100:110] = np.nan
@@ -91,4 +97,4 @@ def test_health_ends_before_the_alarm_does_its_work() -> None:
         if monitor.observe(step, line):
             break
     assert 200 <= monitor.healthy_until < step - 30
-    assert rank[monitor.healthy_until] > 0.7
+    assert rank[monitor.healthy_until] > 0.6
