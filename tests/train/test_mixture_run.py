@@ -38,6 +38,7 @@ def mixed(tiny_tree: Tree, phantom_manifest: Path, tmp_path: Path) -> Tree:
     return tiny_tree
 
 
+@pytest.mark.integration
 def test_a_mixture_is_resumed_and_audited_per_data_set(mixed: Tree, tmp_path: Path) -> None:
     whole = pretrain_plain({**mixed, "run_dir": str(tmp_path / "whole")})
     mixed["loop"]["stop_after_step"] = 7

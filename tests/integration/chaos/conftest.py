@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes import HEAD
+from nodes import cluster_of_nodes
 from ranks import pretrain_plain
 from ray.cluster_utils import Cluster
 from runs import COLUMNS, NUM_STEPS, Outcome, Run
@@ -61,9 +61,8 @@ def undisturbed(tree: Tree, tmp_path: Path, known: dict[str, list[float]]) -> li
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     """A head with one seat."""
-    made = Cluster(initialize_head=True, head_node_args=HEAD)
-    yield made
-    made.shutdown()
+    with cluster_of_nodes() as made:
+        yield made
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes import HEAD_FOR_TWO, NODE
+from nodes import HEAD_FOR_TWO, NODE, cluster_of_nodes
 from ray.cluster_utils import Cluster
 from runs import Outcome, Run, judged
 from s3 import free_port
@@ -64,18 +64,14 @@ def test_the_whole_cluster_is_lost(
     on_cluster: Callable[[str], Run], undisturbed: list[float], table: list[Outcome]
 ) -> None:
     """Without fault tolerance of the head: on a new cluster the same command goes on."""
-    first = Cluster(initialize_head=True, head_node_args=HEAD_FOR_TWO)
-    run = on_cluster(first.address)
-    driver = run.until_struck()
-    first.shutdown()
+    with cluster_of_nodes(HEAD_FOR_TWO) as first:
+        run = on_cluster(first.address)
+        driver = run.until_struck()
     driver.kill()
     driver.communicate()
-    second = Cluster(initialize_head=True, head_node_args=HEAD_FOR_TWO)
-    run.address = second.address
-    try:
+    with cluster_of_nodes(HEAD_FOR_TWO) as second:
+        run.address = second.address
         run.finish()
-    finally:
-        second.shutdown()
     judged(run, "head lost, command repeated on a new one", undisturbed, table)
 
 
@@ -99,15 +95,14 @@ def test_the_head_restarts_with_its_state_in_redis(
     )
     monkeypatch.setenv("RAY_REDIS_ADDRESS", f"127.0.0.1:{port}")
     time.sleep(1)
-    cluster = Cluster(initialize_head=True, head_node_args=HEAD_FOR_TWO)
     try:
-        run = on_cluster(cluster.address)
-        driver = run.until_struck()
-        cluster.head_node.kill_gcs_server()
-        time.sleep(2)
-        cluster.head_node.start_gcs_server()
-        run.finish(driver)
+        with cluster_of_nodes(HEAD_FOR_TWO) as cluster:
+            run = on_cluster(cluster.address)
+            driver = run.until_struck()
+            cluster.head_node.kill_gcs_server()
+            time.sleep(2)
+            cluster.head_node.start_gcs_server()
+            run.finish(driver)
     finally:
-        cluster.shutdown()
         redis.kill()
     judged(run, "head restarted, state in Redis", undisturbed, table, restarts=None)
