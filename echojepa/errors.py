@@ -86,6 +86,11 @@ class BrokenInvariantError(AssertionError):
     """A promise of this software does not hold (for instance: a sample arrived out of order)."""
 
 
+def first_line(error: Exception) -> str:
+    """What somebody else's error says, in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
 @contextmanager
 def exit_codes() -> Iterator[None]:
     """For entry points: a `UserError` becomes one line on stderr and exit code 2.

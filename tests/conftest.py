@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from s3 import Behaviour, served
 
 from echojepa.data.phantom import PhantomConfig, write_phantom
 
@@ -29,6 +30,13 @@ def phantom_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_studies=12, size=64, num_frames=24, split_fractions=(0.5, 0.25, 0.25), seed=3
     )
     return write_phantom(config, tmp_path_factory.mktemp("phantom"))
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[tuple[int, Behaviour]]:
+    """A real S3 server: its port, and the behaviour of what lies in between."""
+    with served() as made:
+        yield made
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from echojepa.config import Strict
-from echojepa.errors import ManifestError
+from echojepa.errors import ManifestError, first_line
 
 SCHEMA = pa.schema(
     [
@@ -84,7 +84,7 @@ def _read_parquet(path: Path) -> pa.Table:
     try:
         return pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ManifestError(f"not a Parquet file: {reason}", "Rebuild it.", str(path)) from None
 
 

@@ -73,6 +73,7 @@ class Mixture:
     def __init__(self, parts: list[Part]) -> None:
         self.parts = parts
         counts = [part.per_period for part in parts]
+        self._counts = np.array(counts)
         self._period = sum(counts)
         due = np.concatenate([(np.arange(n) + 0.5) / n for n in counts])
         owner = np.repeat(np.arange(len(parts)), counts)
@@ -88,8 +89,7 @@ class Mixture:
         """Data set of each global sample index, and its number in there: [M] to [M] and [M]."""
         period, position = np.divmod(s, self._period)
         owner = self._owner[position]
-        per_period = np.array([part.per_period for part in self.parts])
-        return owner, period * per_period[owner] + self._rank[position]
+        return owner, period * self._counts[owner] + self._rank[position]
 
     def rows(self, s: NDArray[np.int64], seeds: Seeds) -> NDArray[np.int64]:
         """Row of the clip table for each global sample index: [M] to [M]."""

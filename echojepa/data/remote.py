@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 import pyarrow.fs
 
-from echojepa.errors import ClipError, StorageError
+from echojepa.errors import ClipError, StorageError, first_line
 
 _OBJECT_STORES = ("s3", "gs", "gcs")
 _FIRST_PAUSE_SECONDS = 0.5
@@ -41,9 +41,9 @@ def fetch(uri: str, patience_seconds: float) -> io.BytesIO:
             if _bucket(uri) is None or isinstance(error, pa.ArrowInvalid):
                 raise ClipError("open", "unreadable", type(error).__name__) from None
             if time.monotonic() + pause > deadline:
-                said = (str(error).splitlines() or [type(error).__name__])[0][:300]
                 raise StorageError(
-                    f"{uri.partition('?')[0]} could not be read for {patience_seconds:g} s: {said}",
+                    f"{uri.partition('?')[0]} could not be read for {patience_seconds:g} s: "
+                    f"{first_line(error)}",
                     "Check the storage and the credentials of this machine, or take the clip out "
                     "of the manifest.",
                     "data",

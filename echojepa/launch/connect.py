@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from ray.autoscaler.sdk import request_resources
 
 from echojepa.config import Strict
-from echojepa.errors import ClusterError
+from echojepa.errors import ClusterError, first_line
 
 TRAIN_RESOURCE = "train_worker"
 """Custom resource that seats one training worker on clusters without GPUs.
@@ -85,7 +85,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
             _start_here(config)
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
-            f"no Ray cluster could be reached: {str(error).splitlines()[0]}",
+            f"no Ray cluster could be reached: {first_line(error)}",
             "Check cluster.address and $RAY_ADDRESS, or unset both to run on this machine.",
             address or "this machine",
         ) from None

@@ -50,14 +50,13 @@ class Drain:
         if info is None:
             return False
         now = time.time()
-        first = self._noticed_at is None
-        if self._noticed_at is None:
-            self._noticed_at = now
-        unstated = self._noticed_at + DEFAULT_PREEMPTION_DEADLINE_S
+        noticed_at = now if self._noticed_at is None else self._noticed_at
+        unstated = noticed_at + DEFAULT_PREEMPTION_DEADLINE_S
         told = unstated if info.deadline_ms is None else info.deadline_ms / 1000
         self._deadline = min(self._deadline, told)  # Ray Train, too, keeps the earliest
         self._rank_0_goes |= 0 in info.preempted_ranks
-        if first:
+        if self._noticed_at is None:
+            self._noticed_at = now
             self._noted(info.preempted_node_ids, self._deadline - now)
         return self._save_seconds is None or self._is_last(now)
 

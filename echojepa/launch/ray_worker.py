@@ -36,9 +36,10 @@ class RayWorker:
         self.world_size: int = context.get_world_size()
         self._request = request
         limits = cluster.hang_seconds, cluster.first_step_seconds
-        self._heartbeat = Heartbeat(RunFolder(run_dir), self.rank, *limits)
+        folder = RunFolder(run_dir)
+        self._heartbeat = Heartbeat(folder, self.rank, *limits)
         self._drain = Drain(
-            noted=lambda nodes, seconds: RunFolder(run_dir).event(
+            noted=lambda nodes, seconds: folder.event(
                 "drain", -1, nodes=nodes, seconds_left=round(seconds, 1)
             )
         )

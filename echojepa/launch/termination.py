@@ -29,7 +29,7 @@ from ray._private.authentication.authentication_token_setup import (
 from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
 
-from echojepa.errors import ClusterError
+from echojepa.errors import ClusterError, first_line
 from echojepa.launch.connect import knock
 
 _TIMEOUT_SECONDS = 2.0
@@ -187,7 +187,7 @@ def drain(notice: Notice, address: str | None, node_id: str | None) -> None:
             node, DRAIN_NODE_REASON_PREEMPTION, notice.reason, int(ends_at * 1000)
         )
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        accepted, why = False, (str(error).splitlines() or [type(error).__name__])[0]
+        accepted, why = False, first_line(error)
     if not accepted:
         raise ClusterError(
             f"the node could not be drained: {why}",

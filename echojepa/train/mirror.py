@@ -21,9 +21,9 @@ from functools import partial
 from pathlib import Path
 
 from echojepa.config import Strict, binding_differences
-from echojepa.errors import StorageError
+from echojepa.errors import StorageError, first_line
 from echojepa.train.checkpoint import CHECKSUMS, Retention, find_damage, newest_valid, step_of
-from echojepa.train.place import Place, first_line
+from echojepa.train.place import Place
 from echojepa.train.run_folder import RunFolder
 
 _SMALL = ("*.jsonl", "*.json", "*.yaml", "*.parquet", "samples/*", "encoder/*")

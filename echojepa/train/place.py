@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from echojepa.errors import StorageError
+from echojepa.errors import StorageError, first_line
 
 _CHUNK = 8 << 20
 _ATTEMPTS = 5
@@ -117,8 +117,3 @@ class Place:
         """Delete files, in this order. Raises `OSError`."""
         for name in names:
             self.filesystem.delete_file(f"{self.root}/{name}")
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, in one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -160,12 +160,13 @@ class Expected:
         """Digest of the clips that these samples are."""
         return clip_digest(self.clips.clip_ids(self.clips.rows_of(samples, self.seeds)))
 
-    def of_data_set(self, name: str, samples: NDArray[np.int64]) -> int:
-        """How many of the samples belong to a data set of the mixture."""
+    def per_data_set(self, samples: NDArray[np.int64]) -> list[int]:
+        """How many of the samples each data set of the mixture has; empty without a mixture."""
         mixture = self.clips.mixture
-        assert mixture is not None
-        names = [part.name for part in mixture.parts]
-        return int((mixture.split(samples)[0] == names.index(name)).sum())
+        if mixture is None:
+            return []
+        owners, _ = mixture.split(samples)
+        return np.bincount(owners, minlength=len(mixture.parts)).tolist()
 
 
 def audit(folder: Path, starts: dict[int, int], expected: Expected) -> AuditReport:
@@ -230,10 +231,11 @@ def _check_step(
     report.num_samples += len(trained_on)
     report.num_unread += len(unread)
     report.num_dropped_steps += dropped
-    for name, part in report.data_sets.items():
-        number = expected.of_data_set(name, trained_on)
+    numbers, unread_numbers = expected.per_data_set(trained_on), expected.per_data_set(unread)
+    parts = report.data_sets.values()
+    for part, number, number_unread in zip(parts, numbers, unread_numbers, strict=True):
         part.num_samples += number
-        part.num_unread += expected.of_data_set(name, unread)
+        part.num_unread += number_unread
         part.num_dropped += number * dropped
 
 

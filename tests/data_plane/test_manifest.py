@@ -294,6 +294,7 @@ def some_rows() -> pa.Table:
 def test_filter(tmp_path: Path, where: ClipFilter, kept: str) -> None:
     path = write_manifest(some_rows(), tmp_path / "manifest.parquet")
     clips = open_clips(path, where, cache=tmp_path / "cache")
+    assert len(clips) == len(kept.split())
     assert clips.clip_ids(np.arange(len(clips))) == kept.split()
     kept_rows = filter_rows(read_manifest(path), where, "here")
     assert kept_rows["clip_id"].to_pylist() == kept.split()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pyarrow as pa
 import pyarrow.fs
 import pytest
 from ranks import losses, pretrain_plain
-from s3 import Behaviour, served, url
+from s3 import Behaviour, url
 
 from echojepa.data.decode import raise_if_storage_failed, read_frames
 from echojepa.data.manifest import read_manifest, with_absolute_uris, write_manifest
@@ -23,24 +22,20 @@ pytestmark = pytest.mark.integration
 Tree = dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[tuple[int, Behaviour]]:
-    with served() as made:
-        yield made
-
-
 @pytest.fixture
-def behaviour(server: tuple[int, Behaviour]) -> Behaviour:
-    server[1].reset()
-    return server[1]
+def behaviour(s3_server: tuple[int, Behaviour]) -> Behaviour:
+    s3_server[1].reset()
+    return s3_server[1]
 
 
 @pytest.fixture(scope="module")
 def remote_manifest(
-    server: tuple[int, Behaviour], phantom_manifest: Path, tmp_path_factory: pytest.TempPathFactory
+    s3_server: tuple[int, Behaviour],
+    phantom_manifest: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
     """The phantoms' manifest, with the videos in a bucket."""
-    port, _ = server
+    port, _ = s3_server
     filesystem, bucket = pa.fs.FileSystem.from_uri(url(port, "videos"))
     filesystem.create_dir(bucket)
     table = with_absolute_uris(read_manifest(phantom_manifest), phantom_manifest.parent)
@@ -102,13 +97,13 @@ def test_storage_that_is_gone_ends_the_run_and_the_same_command_goes_on(
 
 
 def test_an_object_that_is_not_there_is_its_clips_fault(
-    server: tuple[int, Behaviour], behaviour: Behaviour, remote_manifest: Path
+    s3_server: tuple[int, Behaviour], behaviour: Behaviour, remote_manifest: Path
 ) -> None:
     del remote_manifest
     with pytest.raises(ClipError, match="no such object"):
-        fetch(url(server[0], "videos/none.mp4"), 60.0)
+        fetch(url(s3_server[0], "videos/none.mp4"), 60.0)
     with pytest.raises(ClipError, match="no such object"):
-        fetch(url(server[0], "nowhere/none.mp4"), 60.0)
+        fetch(url(s3_server[0], "nowhere/none.mp4"), 60.0)
     assert behaviour.seen
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ranks import pretrain_plain
-from s3 import Behaviour, served, url
+from s3 import Behaviour, url
 
 from echojepa.config import validate
 from echojepa.errors import ConfigError, StorageError
@@ -134,16 +133,10 @@ def test_a_place_that_cannot_be_written_is_said_at_once(tree: Tree, tmp_path: Pa
         validate({**tree, "mirror": "s3://key:secret@bucket/run"}, PretrainConfig, "test")
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[tuple[int, Behaviour]]:
-    with served() as made:
-        yield made
-
-
 @pytest.fixture
-def storage(server: tuple[int, Behaviour], tmp_path: Path) -> tuple[str, Behaviour]:
+def storage(s3_server: tuple[int, Behaviour], tmp_path: Path) -> tuple[str, Behaviour]:
     """A URL of its own, and the behaviour of what lies in between."""
-    port, behaviour = server
+    port, behaviour = s3_server
     behaviour.reset()
     place = url(port, f"bucket/{tmp_path.name}/run")
     Place.of(place).filesystem.create_dir("bucket")

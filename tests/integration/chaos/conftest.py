@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nodes import cluster_of_nodes
-from ranks import pretrain_plain
 from ray.cluster_utils import Cluster
-from runs import COLUMNS, NUM_STEPS, Outcome, Run
+from runs import COLUMNS, NUM_STEPS, Judge, Outcome, Run, judged, without_faults
 
 Tree = dict[str, Any]
 
@@ -45,17 +45,23 @@ def tree(tiny_tree: Tree) -> Tree:
 
 
 @pytest.fixture(scope="session")
-def known() -> dict[str, list[float]]:
+def known() -> dict[int, list[float]]:
     return {}
 
 
 @pytest.fixture
-def undisturbed(tree: Tree, tmp_path: Path, known: dict[str, list[float]]) -> list[float]:
-    """Losses of the same run in one plain process; computed once."""
-    if not known:
-        plain = {k: v for k, v in tree.items() if k != "cluster"}
-        known["losses"] = pretrain_plain({**plain, "run_dir": str(tmp_path / "plain")})
-    return known["losses"]
+def undisturbed(tree: Tree, tmp_path: Path, known: dict[int, list[float]]) -> list[float]:
+    """Losses of the same run in one plain process; computed once for each number of steps."""
+    num_steps = tree["loop"]["num_steps"]
+    if num_steps not in known:
+        known[num_steps] = without_faults(tree, tmp_path)
+    return known[num_steps]
+
+
+@pytest.fixture
+def judge(undisturbed: list[float], table: list[Outcome]) -> Judge:
+    """`judged`, with what it compares and where it enters the outcome."""
+    return partial(judged, undisturbed=undisturbed, table=table)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 from driver import STRIKE_AT
-from ranks import losses
+from ranks import losses, pretrain_plain
 
 from echojepa.train.run_audit import audit_run
 from echojepa.train.run_folder import RunFolder, read_lines
@@ -45,6 +46,15 @@ class Outcome:
             f"{self.fault} | {'yes' if self.recovered else 'NO'} | {self.seconds:.0f} | "
             f"{self.redone} | {self.lost} | {self.doubled} | {self.difference:.1e}"
         )
+
+
+Judge = Callable[..., Outcome]
+
+
+def without_faults(tree: dict[str, Any], folder: Path) -> list[float]:
+    """Losses of a job in one plain process."""
+    plain = {k: v for k, v in tree.items() if k != "cluster"}
+    return pretrain_plain({**plain, "run_dir": str(folder / "plain")})
 
 
 class Run:
@@ -150,9 +160,9 @@ class Run:
 def judged(
     run: Run,
     fault: str,
+    *,
     undisturbed: list[float],
     table: list[Outcome],
-    *,
     within: float = 1e-5,
     restarts: bool | None = True,
 ) -> Outcome:

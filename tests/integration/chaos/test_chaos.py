@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from actors import pids
-from runs import NUM_STEPS, Outcome, Run, judged
+from runs import NUM_STEPS, Judge, Run
 
 from echojepa.train.run_audit import audit_run
 
@@ -43,13 +43,12 @@ def test_a_process_is_struck(
     fault: str,
     actor_class: str,
     signal_number: signal.Signals,
-    undisturbed: list[float],
-    table: list[Outcome],
+    judge: Judge,
 ) -> None:
     driver = run.until_struck()
     os.kill(pids(actor_class)[-1], signal_number)
     run.finish(driver)
-    judged(run, fault, undisturbed, table)
+    judge(run, fault)
 
 
 @pytest.mark.parametrize(
@@ -61,18 +60,14 @@ def test_a_process_is_struck(
         pytest.param("killed in the middle of a save", "saving", marks=soak),
     ],
 )
-def test_a_worker_fails(
-    run: Run, fault: str, name: str, undisturbed: list[float], table: list[Outcome]
-) -> None:
+def test_a_worker_fails(run: Run, fault: str, name: str, judge: Judge) -> None:
     run.finish(run.start(name))
-    judged(run, fault, undisturbed, table)
+    judge(run, fault)
 
 
 @soak
 @pytest.mark.parametrize("what", ["driver", "controller"])
-def test_what_steers_the_workers_is_killed(
-    run: Run, what: str, undisturbed: list[float], table: list[Outcome]
-) -> None:
+def test_what_steers_the_workers_is_killed(run: Run, what: str, judge: Judge) -> None:
     """The same command finds its run and goes on."""
     driver = run.until_struck()
     if what == "driver":
@@ -82,29 +77,27 @@ def test_what_steers_the_workers_is_killed(
     driver.communicate()
     assert driver.returncode != 0
     run.finish()
-    judged(run, f"{what} killed, command repeated", undisturbed, table)
+    judge(run, f"{what} killed, command repeated")
 
 
 @soak
-def test_the_disk_is_full(run: Run, undisturbed: list[float], table: list[Outcome]) -> None:
+def test_the_disk_is_full(run: Run, judge: Judge) -> None:
     """The run ends and says what to do; afterwards the same command goes on."""
     driver = run.start("disk")
     _, said = driver.communicate()
     assert driver.returncode != 0
     assert "No space left on device" in said and "Free space" in said
     run.finish(run.start("disk"))
-    judged(run, "disk full while saving, command repeated", undisturbed, table)
+    judge(run, "disk full while saving, command repeated")
 
 
 @soak
-def test_a_decoder_dies_of_a_segmentation_fault(
-    run: Run, undisturbed: list[float], table: list[Outcome]
-) -> None:
+def test_a_decoder_dies_of_a_segmentation_fault(run: Run, judge: Judge) -> None:
     """Ray Data starts another; the workers notice nothing, so there is one attempt."""
     driver = run.until_struck()
     os.kill(pids("MapWorker(MapBatches(_DecodeActor))")[-1], signal.SIGSEGV)
     run.finish(driver)
-    outcome = judged(run, "decoder: segmentation fault", undisturbed, table, restarts=False)
+    outcome = judge(run, "decoder: segmentation fault", restarts=False)
     assert outcome.redone == 0
 
 

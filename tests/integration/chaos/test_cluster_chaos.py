@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from nodes import HEAD_FOR_TWO, NODE, cluster_of_nodes
 from ray.cluster_utils import Cluster
-from runs import Outcome, Run, judged
+from runs import Judge, Run
 from s3 import free_port
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
@@ -27,8 +27,7 @@ def test_a_node_is_lost_and_another_joins(
     cluster: Cluster,
     fault: str,
     on_cluster: Callable[[str], Run],
-    undisturbed: list[float],
-    table: list[Outcome],
+    judge: Judge,
 ) -> None:
     node = cluster.add_node(**NODE)
     run = on_cluster(cluster.address)
@@ -39,15 +38,14 @@ def test_a_node_is_lost_and_another_joins(
         cluster.remove_node(node, allow_graceful=False)
     cluster.add_node(**NODE)
     run.finish(driver)
-    judged(run, f"{fault}, another joins", undisturbed, table)
+    judge(run, f"{fault}, another joins")
 
 
 def test_a_node_leaves_an_elastic_group(
     cluster: Cluster,
     tree: Tree,
     on_cluster: Callable[[str], Run],
-    undisturbed: list[float],
-    table: list[Outcome],
+    judge: Judge,
 ) -> None:
     """Two workers become one; the losses stay within 1e-4."""
     tree["cluster"] |= {"num_workers": 1, "max_workers": 2, "resize_interval_seconds": 5.0}
@@ -56,13 +54,11 @@ def test_a_node_leaves_an_elastic_group(
     driver = run.until_struck()
     cluster.remove_node(node, allow_graceful=False)
     run.finish(driver)
-    judged(run, "node removed, 2 to 1 workers", undisturbed, table, within=1e-4)
+    judge(run, "node removed, 2 to 1 workers", within=1e-4)
     assert [a["world_size"] for a in run.folder.attempts()] == [2, 1]
 
 
-def test_the_whole_cluster_is_lost(
-    on_cluster: Callable[[str], Run], undisturbed: list[float], table: list[Outcome]
-) -> None:
+def test_the_whole_cluster_is_lost(on_cluster: Callable[[str], Run], judge: Judge) -> None:
     """Without fault tolerance of the head: on a new cluster the same command goes on."""
     with cluster_of_nodes(HEAD_FOR_TWO) as first:
         run = on_cluster(first.address)
@@ -72,15 +68,14 @@ def test_the_whole_cluster_is_lost(
     with cluster_of_nodes(HEAD_FOR_TWO) as second:
         run.address = second.address
         run.finish()
-    judged(run, "head lost, command repeated on a new one", undisturbed, table)
+    judge(run, "head lost, command repeated on a new one")
 
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="needs redis-server")
 def test_the_head_restarts_with_its_state_in_redis(
     tmp_path: Path,
     on_cluster: Callable[[str], Run],
-    undisturbed: list[float],
-    table: list[Outcome],
+    judge: Judge,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Training goes on while the head is away, and the driver survives.
@@ -105,4 +100,4 @@ def test_the_head_restarts_with_its_state_in_redis(
             run.finish(driver)
     finally:
         redis.kill()
-    judged(run, "head restarted, state in Redis", undisturbed, table, restarts=None)
+    judge(run, "head restarted, state in Redis", restarts=None)

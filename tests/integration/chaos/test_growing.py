@@ -17,9 +17,9 @@ import pytest
 from autoscaling import autoscaling_cluster
 from metadata import metadata_service
 from nodes import NODE
-from ranks import losses, pretrain_plain
+from ranks import losses
 from ray.cluster_utils import Cluster
-from runs import BATCH, Outcome, Run, judged
+from runs import BATCH, Judge, Run
 
 from echojepa.errors import ClusterError
 from echojepa.launch.termination import Notice, drain
@@ -47,19 +47,12 @@ def tree(tree: Tree, request: pytest.FixtureRequest) -> Tree:
     return tree
 
 
-@pytest.fixture
-def undisturbed(tree: Tree, tmp_path: Path) -> list[float]:
-    plain = {k: v for k, v in tree.items() if k != "cluster"}
-    return pretrain_plain({**plain, "run_dir": str(tmp_path / "plain")})
-
-
 @pytest.mark.integration
 def test_a_second_node_joins(
     cluster: Cluster,
     tree: Tree,
     on_cluster: Callable[[str], Run],
-    undisturbed: list[float],
-    table: list[Outcome],
+    judge: Judge,
 ) -> None:
     tree["cluster"] |= {"num_workers": 1, "max_workers": 2, "resize_interval_seconds": 1.0}
     run = on_cluster(cluster.address)
@@ -68,7 +61,7 @@ def test_a_second_node_joins(
     run.strikes()
     cluster.add_node(**NODE)
     run.finish(driver)
-    outcome = judged(run, "node joins, 1 to 2 workers", undisturbed, table, within=1e-4)
+    outcome = judge(run, "node joins, 1 to 2 workers", within=1e-4)
     assert outcome.redone == 0
     assert [a["world_size"] for a in run.folder.attempts()] == [1, 2]
     assert run.folder.attempts()[1]["start_step"] < tree["loop"]["num_steps"], (
@@ -81,8 +74,7 @@ def test_a_spot_node_is_taken_away(
     cluster: Cluster,
     tree: Tree,
     on_cluster: Callable[[str], Run],
-    undisturbed: list[float],
-    table: list[Outcome],
+    judge: Judge,
 ) -> None:
     """The cloud says so, the watcher drains it, the group saves in time and goes on without it."""
     tree["cluster"] |= {"num_workers": 1, "max_workers": 2, "resize_interval_seconds": 5.0}
@@ -104,7 +96,7 @@ def test_a_spot_node_is_taken_away(
     time.sleep(max(0.0, cloud.ends_at - time.time()))
     cluster.remove_node(node, allow_graceful=False)
     run.finish(driver)
-    outcome = judged(run, "spot node taken after a notice", undisturbed, table, within=1e-4)
+    outcome = judge(run, "spot node taken after a notice", within=1e-4)
     assert outcome.redone <= 2
     assert [a["world_size"] for a in run.folder.attempts()] == [2, 1]
     assert [e["nodes"] for e in run.folder.events("drain")] == [[node.node_id]]
@@ -122,8 +114,7 @@ def test_the_autoscaler_brings_a_second_node(
     tree: Tree,
     tmp_path: Path,
     on_cluster: Callable[[str], Run],
-    undisturbed: list[float],
-    table: list[Outcome],
+    judge: Judge,
 ) -> None:
     """It does because the group may grow; no other demand is there."""
     tree["cluster"] |= {"num_workers": 1, "max_workers": 2, "resize_interval_seconds": 1.0}
@@ -135,7 +126,7 @@ def test_the_autoscaler_brings_a_second_node(
         run.finish(driver)
     sizes = [a["world_size"] for a in run.folder.attempts()]
     assert sizes in ([1, 2], [2]), "the node may come before the group starts"
-    judged(run, "autoscaler brings a node", undisturbed, table, within=1e-4, restarts=sizes != [2])
+    judge(run, "autoscaler brings a node", within=1e-4, restarts=sizes != [2])
 
 
 @pytest.mark.soak

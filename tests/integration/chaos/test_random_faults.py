@@ -20,8 +20,8 @@ import psutil
 import pytest
 import ray
 from actors import pids
-from ranks import losses, pretrain_plain
-from runs import Run
+from ranks import losses
+from runs import Run, without_faults
 
 from echojepa.train.run_audit import audit_run
 
@@ -115,8 +115,7 @@ def test_twenty_minutes_of_random_faults(run: Run, tmp_path: Path) -> None:
     run.finish(driver)
 
     report = audit_run(run.folder)
-    plain = {k: v for k, v in run.tree.items() if k != "cluster"}
-    undisturbed = np.array(pretrain_plain({**plain, "run_dir": str(tmp_path / "plain")}))
+    undisturbed = np.array(without_faults(run.tree, tmp_path))
     difference = np.abs(np.array(losses(run.tree)) - undisturbed)
     print(f"{len(struck)} faults, {len(run.folder.attempts())} attempts")
     print(f"{report.num_redone_steps} steps redone of {report.num_steps}")
