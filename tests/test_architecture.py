@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"echojepa.errors"},
-    {"echojepa.config"},
+    {"echojepa.config", "echojepa.page"},
     {"echojepa.data", "echojepa.models"},
     {"echojepa.objectives"},
     {"echojepa.train", "echojepa.probes"},

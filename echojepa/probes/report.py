@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import io
 from dataclasses import dataclass
@@ -14,28 +13,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from echojepa.page import page, picture, section
 from echojepa.probes.fit import ProbeResult
 from echojepa.probes.metrics import confusion
 
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9822b", "#8a8f98"
 _COLOURS = {"pretrained": _BLUE, "random weights": _ORANGE, "predict mean": _GREY}
-
-_STYLE = """
-:root { color-scheme: light; }
-body { font: 15px/1.5 system-ui, sans-serif; color: #1d2430; background: #f6f7f9; margin: 0; }
-main { max-width: 960px; margin: 0 auto; padding: 32px 24px 64px; }
-h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 36px 0 8px; }
-p.note { color: #5b6472; margin: 4px 0 12px; }
-section { background: #fff; border: 1px solid #e2e6ec; border-radius: 8px; padding: 4px 20px 20px;
-  margin-top: 20px; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: right; padding: 6px 10px; border-bottom: 1px solid #edf0f4; }
-th:first-child, td:first-child { text-align: left; } tr.best td { font-weight: 600; }
-th { color: #5b6472; font-weight: 500; }
-img { max-width: 100%; } img.pixels { image-rendering: pixelated; width: 100%; }
-.grid { display: grid; grid-template-columns: 1fr 1fr; gap: 16px; }
-code { font-size: 13px; }
-"""
 
 
 @dataclass(frozen=True)
@@ -63,17 +46,13 @@ def write_report(report: Report, path: Path) -> Path:
     facts = " &middot; ".join(
         f"{html.escape(k)} <code>{html.escape(v)}</code>" for k, v in report.facts.items()
     )
-    page = (
-        "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
-        "<meta name='viewport' content='width=device-width'>"
-        f"<title>EchoJEPA report</title><style>{_STYLE}</style></head><body><main>"
-        "<h1>What the frozen encoder is worth</h1>"
+    lead = (
         "<p class='note'>Linear probes on frozen features. Regularisation is chosen on validation "
         "patients; test patients are read once. Research use only.</p>"
-        f"<p class='note'>{facts}</p>{_unread_note(report.unread)}{''.join(sections)}"
-        "</main></body></html>"
+        f"<p class='note'>{facts}</p>{_unread_note(report.unread)}"
     )
-    path.write_text(page, encoding="utf-8")
+    text = page("What the frozen encoder is worth", lead, "".join(sections))
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -107,10 +86,10 @@ def _task_section(results: list[ProbeResult]) -> str:
     )
     unit = f", in {html.escape(task.unit)}" if task.unit else ""
     figure = _scatter(results) if regression else _confusions(results)
-    return (
-        f"<section><h2>{html.escape(task.name)}</h2>"
+    return section(
+        task.name,
         f"<p class='note'>{len(results[0].truth)} test clips{unit}</p>"
-        f"<table><tr><th>features</th>{heads}</tr>{rows}</table>{figure}</section>"
+        f"<table><tr><th>features</th>{heads}</tr>{rows}</table>{figure}",
     )
 
 
@@ -194,28 +173,25 @@ def _curves_section(curves: list[dict[str, Any]]) -> str:
         axes.grid(alpha=0.25)
         if len(names) > 1:
             axes.legend(fontsize=8)
-    return f"<section><h2>Pretraining</h2>{_image(figure, 'training curves')}</section>"
+    return section("Pretraining", _image(figure, "training curves"))
 
 
 def _pictures_section(pictures: list[NDArray[np.uint8]]) -> str:
     """Clips and their masks, scaled without smoothing."""
     images = []
-    for picture in pictures:
+    for array in pictures:
         buffer = io.BytesIO()
-        Image.fromarray(picture).save(buffer, "png")
-        encoded = base64.b64encode(buffer.getvalue()).decode()
-        images.append(
-            f"<img class='pixels' alt='clip and masks' src='data:image/png;base64,{encoded}'>"
-        )
-    return (
-        "<section><h2>Clips and masks</h2><p class='note'>Top row: four frames of the clip. Below, "
-        "one row per mask generator: the encoder sees what is grey, the predictor must say what "
-        f"the target makes of what is blue.</p><div class='grid'>{''.join(images)}</div></section>"
+        Image.fromarray(array).save(buffer, "png")
+        images.append(picture(buffer.getvalue(), "clip and masks", "pixels"))
+    return section(
+        "Clips and masks",
+        "<p class='note'>Top row: four frames of the clip. Below, one row per mask generator: the "
+        "encoder sees what is grey, the predictor must say what the target makes of what is blue."
+        f"</p><div class='grid'>{''.join(images)}</div>",
     )
 
 
 def _image(figure: Figure, label: str) -> str:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    encoded = base64.b64encode(buffer.getvalue()).decode()
-    return f"<img alt='{html.escape(label)}' src='data:image/png;base64,{encoded}'>"
+    return picture(buffer.getvalue(), label)
