@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -16,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
-import ray
 from actors import pids
+from memory import Memory
 from ranks import losses
 from runs import BATCH, Run, without_faults
 
@@ -36,47 +34,8 @@ FAULTS = [
     ("decoder killed", DECODER, signal.SIGKILL),
     ("decoder: segmentation fault", DECODER, signal.SIGSEGV),
 ]
-MIB = 2**20
 ALLOWED_GROWTH = 0.15
 """Of the mean, over the whole time of the fit."""
-LEAST_MIB = 64.0
-"""A mean below counts as this: a few clips in flight, more or less, are no growth."""
-
-
-class Memory(threading.Thread):
-    """Samples the memory of driver, training workers and object store every few seconds."""
-
-    def __init__(self, driver: int) -> None:
-        super().__init__(daemon=True)
-        self._driver = driver
-        self.stop = threading.Event()
-        self.samples: list[dict[str, float]] = []
-
-    def run(self) -> None:
-        while not self.stop.wait(5.0):
-            found = {"time": time.time(), "driver": _resident(self._driver) / MIB}
-            for name, what in (("workers", WORKER), ("decoders", DECODER)):
-                sizes = [_resident(pid) for pid in pids(what)]
-                if sizes:
-                    found[name] = max(sizes) / MIB
-            left = ray.available_resources().get("object_store_memory", 0.0)
-            found["object store"] = (ray.cluster_resources()["object_store_memory"] - left) / MIB
-            self.samples.append(found)
-
-    def growth(self, name: str, since: float) -> tuple[float, float]:
-        """Mean in MiB from a time on, and growth by a linear fit, as a share of the mean."""
-        points = [(s["time"], s[name]) for s in self.samples if name in s and s["time"] > since]
-        times, sizes = np.array(points).T
-        slope = np.polyfit(times - times[0], sizes, 1)[0]
-        mean = float(sizes.mean())
-        return mean, float(slope * (times[-1] - times[0])) / max(mean, LEAST_MIB)
-
-
-def _resident(pid: int) -> int:
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.NoSuchProcess:
-        return 0
 
 
 def steps_in(minutes: float, run: Run) -> int:
@@ -114,7 +73,9 @@ def test_twenty_minutes_of_random_faults(run: Run, tmp_path: Path) -> None:
     chance = random.Random(5)
     driver = run.start()
     run.wait_for_step(5)
-    memory = Memory(driver.pid)
+    memory = Memory(
+        lambda: {"driver": [driver.pid], "workers": pids(WORKER), "decoders": pids(DECODER)}
+    )
     memory.start()
     began, struck = time.time(), []
     while time.time() < began + 60 * MINUTES:
