@@ -8,12 +8,10 @@ Heavy imports happen inside the commands, so that `--help` is immediate.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from echojepa.cli_manifest import manifest_app, out
@@ -60,29 +58,58 @@ def demo(
     out.print(f"took         {result.seconds / 60:.1f} minutes")
 
 
+Address = Annotated[
+    str | None, typer.Option(help="Ray cluster; else $RAY_ADDRESS, else this machine.")
+]
+PhantomFile = Annotated[Path | None, typer.Option(help="YAML file; see configs/data.")]
+
+
 @app.command()
 def phantom(
     folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for videos and manifest.")],
-    num_studies: Annotated[int, typer.Option(help="Studies to write.")],
     overrides: Overrides = None,
-    processes: Annotated[int | None, typer.Option(help="Default: all cores.")] = None,
+    num_studies: Annotated[
+        int | None, typer.Option(help="Studies to write; also as num_studies=N.")
+    ] = None,
+    config: PhantomFile = None,
+    address: Address = None,
 ) -> None:
-    """Write phantom heart studies as video files with labels."""
-    from rich.progress import Progress
+    """Write phantom heart studies as video or DICOM files with labels, on all cores.
 
-    from echojepa.config import parse
-    from echojepa.data.phantom import PhantomConfig, write_phantom
+    More studies can be added to a folder later, and an interrupted call is finished by the same.
+    """
+    from echojepa.launch.connect import ClusterConfig
+    from echojepa.launch.phantom import run
 
-    config = parse([f"num_studies={num_studies}", *(overrides or [])], PhantomConfig)
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task("studies", total=config.num_studies)
-        manifest = write_phantom(
-            config,
-            folder,
-            num_processes=processes or os.cpu_count() or 1,
-            progress=lambda done, _: bar.update(task, completed=done),
-        )
-    out.print(manifest)
+    settings = [*(overrides or [])]
+    if num_studies is not None:
+        settings.append(f"num_studies={num_studies}")
+    out.print(run(_phantom_config(config, settings), folder, ClusterConfig(address=address)))
+
+
+@app.command("phantom-gallery")
+def phantom_gallery(
+    file: Annotated[Path, typer.Argument(metavar="OUT.html", help="Page to write.")],
+    overrides: Overrides = None,
+    config: PhantomFile = None,
+    address: Address = None,
+) -> None:
+    """One page on which every view, machine, population, severity and knob of a phantom plays.
+
+    Frames of 224 pixels unless size=N says otherwise.
+    """
+    from echojepa.launch.connect import ClusterConfig
+    from echojepa.launch.phantom import run_gallery
+
+    settings = ["num_studies=1", "size=224", *(overrides or [])]
+    out.print(run_gallery(_phantom_config(config, settings), file, ClusterConfig(address=address)))
+
+
+def _phantom_config(file: Path | None, settings: list[str]) -> Any:
+    from echojepa.config import load, parse
+    from echojepa.data.phantom import PhantomConfig
+
+    return load(file, settings, PhantomConfig) if file else parse(settings, PhantomConfig)
 
 
 @app.command()
@@ -176,7 +203,6 @@ def audit(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
     out.print("clean: every sample exactly once")
 
 
-Address = Annotated[str | None, typer.Option(help="Ray cluster; default: this machine's.")]
 NodeId = Annotated[str | None, typer.Option(help="Ray node; default: this machine's.")]
 
 

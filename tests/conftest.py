@@ -27,7 +27,15 @@ def one_thread() -> Iterator[None]:
 def phantom_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve hearts, two views each, 64 px, 24 frames: 24 real video files with a manifest."""
     config = PhantomConfig(
-        num_studies=12, size=64, num_frames=24, split_fractions=(0.5, 0.25, 0.25), seed=3
+        num_studies=12,
+        views=("A4C", "PSAX-PM"),
+        size=64,
+        num_frames=24,
+        native_fps=(25.0, 30.0, 40.0, 50.0),
+        follow_up_fraction=0.0,
+        held_out_vendor=None,
+        split_fractions=(0.5, 0.25, 0.25),
+        seed=3,
     )
     return write_phantom(config, tmp_path_factory.mktemp("phantom"))
 

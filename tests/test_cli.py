@@ -19,6 +19,7 @@ from echojepa.models.weights import load_encoder, read_companions
 COMMANDS = (
     "demo",
     "phantom",
+    "phantom-gallery",
     "manifest",
     "pretrain",
     "sweep",

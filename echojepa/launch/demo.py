@@ -6,20 +6,19 @@ audit of what was trained on, frozen probes beside chance and random weights, an
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress
 
 from echojepa.config import load
-from echojepa.data.phantom import PhantomConfig, write_phantom
+from echojepa.data.phantom import PhantomConfig
 from echojepa.errors import ConfigError
 from echojepa.launch import evaluate, pretrain
 from echojepa.launch.connect import connected
 from echojepa.launch.evaluate import EvaluateJob
+from echojepa.launch.phantom import run as write
 from echojepa.launch.pretrain import PretrainJob
 from echojepa.probes.fit import ProbeResult
 from echojepa.train.run_audit import audit_run
@@ -53,16 +52,9 @@ def run(out: Path, overrides: list[str] | None = None) -> DemoResult:
     phantom, job, judge = _configs(out, overrides or [])
     run_dir = Path(job.run_dir)
 
-    console.rule("1  phantom hearts, filmed")
-    with Progress(console=console) as bar:
-        task = bar.add_task("studies", total=phantom.num_studies)
-        write_phantom(
-            phantom,
-            out / "phantom",
-            num_processes=os.cpu_count() or 1,
-            progress=lambda done, _: bar.update(task, completed=done),
-        )
     with connected(job.cluster):
+        console.rule("1  phantom hearts, filmed")
+        write(phantom, out / "phantom", job.cluster)
         console.rule("2  pretraining: Ray Data, Ray Train, ZeRO-3")
         pretrain.run(job)
         report = audit_run(RunFolder(run_dir))

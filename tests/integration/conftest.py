@@ -1,4 +1,4 @@
-"""One Ray cluster for all integration tests of a session, with the dashboard on."""
+"""One Ray cluster for all integration tests of a session, with the dashboard on; a browser."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import ray
+from selenium import webdriver
 
 from echojepa.launch.connect import TRAIN_RESOURCE
 
@@ -31,3 +32,21 @@ def ray_cluster() -> Iterator[str]:
     yield address
     del os.environ["RAY_ADDRESS"]
     ray.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[webdriver.Chrome]:
+    """Chromium without a window, cut off from the network."""
+    options = webdriver.ChromeOptions()
+    for argument in (
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-dev-shm-usage",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+    ):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options)
+    driver.set_window_size(1000, 1400)
+    yield driver
+    driver.quit()

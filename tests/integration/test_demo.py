@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,24 +60,6 @@ def test_it_leaves_videos_a_run_an_encoder_and_results(demo: Path) -> None:
         for features in ("pretrained", "random weights", "predict mean")
     }
     assert list((demo / "run" / "tensorboard").glob("events.out.tfevents.*"))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    """Chromium without a window, cut off from the network."""
-    options = webdriver.ChromeOptions()
-    for argument in (
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-dev-shm-usage",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-    ):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options)
-    driver.set_window_size(1000, 1400)
-    yield driver
-    driver.quit()
 
 
 def test_a_browser_shows_the_whole_report(demo: Path, browser: webdriver.Chrome) -> None:

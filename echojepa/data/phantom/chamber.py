@@ -1,153 +1,242 @@
-"""The shape of one heart chamber: a truncated ellipsoid with a wall, and its plane cuts.
+"""A heart chamber as a solid: a cavity and its wall, star-shaped about an axis of its own.
 
-Heart frame, centimetres: z runs along the left ventricle's axis, 0 at its outer apex, growing
-towards the atria; x points from the septum to the lateral wall; y points from the anterior to the
-inferior wall. One cubic centimetre is one millilitre.
+Local coordinates, centimetres: z runs along the axis from the closed tip (0) to the open end, an
+angle turns about it. A piece of wall keeps three material coordinates for ever: its angle, its
+height on the axis at rest, and its *share*, the share of the muscle between it and the cavity. How
+the cavity is strained at one instant then says where the piece is. Muscle is incompressible: what a
+slice of wall loses in length or circumference it gains in thickness, so walls thicken by geometry.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
-from scipy.optimize import brentq
 
-TIP_THINNING = 0.6
-"""Thickness of a chamber's wall at its tip, as a share of the wall elsewhere."""
+_QUADRATURE = (48, 64)
+"""Angles and heights of the grid on which volumes are integrated."""
 
 
 @dataclass(frozen=True)
-class Cut:
-    """One chamber in an image plane: two concentric ellipses, cut off at a rim.
+class WallMotion:
+    """A patch of wall that moves less (or outwards): a regional wall-motion abnormality."""
 
-    The angle is 0 at the tip and grows towards +x; the wall lies between `inner` and `outer`.
-    """
+    angle_rad: float
+    """Direction of its centre."""
+    height: float
+    """Height of its centre as a share of the chamber's."""
+    severity: float
+    """0 is normal, 1 akinetic, above 1 dyskinetic."""
 
-    center_cm: tuple[float, float]
-    inner_cm: tuple[float, float]
-    """Semi-axes of the cavity, across and along."""
-    outer_cm: tuple[float, float]
-    """Semi-axes of the outside of the wall."""
-    rim_cm: float
-    """From the centre to the plane of the valve, away from the tip; infinite if there is none."""
-    direction: int
-    """+1 if the rim lies at larger second coordinates than the tip, else -1."""
+    def mobility(self, angle: np.ndarray, height: np.ndarray) -> np.ndarray:
+        """Share of normal motion at angles and heights (shares), both [n]."""
+        turn = np.cos(angle - self.angle_rad) - 1.0
+        return 1.0 - self.severity * np.exp(turn / 0.35 - ((height - self.height) / 0.35) ** 2)
 
-    def points(self, turn: np.ndarray, layer: np.ndarray) -> np.ndarray:
-        """Points [n, 2] of the wall.
 
-        `turn` runs from -1 (rim on the -x side) over 0 (tip) to 1, `layer` from 0 (inner) to 1.
-        """
-        across, along = self._semi_axes(layer)
-        angle = turn * np.arccos(np.clip(-self.rim_cm / along, -1.0, 1.0))
-        x = self.center_cm[0] + across * np.sin(angle)
-        y = self.center_cm[1] - self.direction * along * np.cos(angle)
-        return np.stack([x, y], axis=1)
+@dataclass(frozen=True)
+class Shape:
+    """A chamber at rest (end-diastole). Constant for a patient."""
 
-    def distance_cm(self, points: np.ndarray, layer: float) -> np.ndarray:
-        """About how far points [n, 2] are outside of one layer (negative: inside)."""
-        across, along = self._semi_axes(layer)
-        x = points[:, 0] - self.center_cm[0]
-        y = self.direction * (points[:, 1] - self.center_cm[1])
-        radial = (np.sqrt((x / across) ** 2 + (y / along) ** 2) - 1.0) * min(across, along)
-        return np.asarray(np.maximum(radial, y - self.rim_cm))
+    origin_cm: tuple[float, float, float]
+    """Of local coordinates in the heart's."""
+    axis: tuple[float, float, float]
+    """Unit vector from tip to open end in heart coordinates."""
+    heights_cm: np.ndarray
+    """Heights [n] of the profile, from 0 to the open end."""
+    inner_cm: np.ndarray
+    """Radius [n] of the cavity at those heights; 0 within the tip's wall."""
+    outer_cm: np.ndarray
+    """Radius [n] of the outside of the wall."""
+    aspect: float = 1.0
+    """Radius along local y over radius along local x."""
+    twist_rad: tuple[float, float] = (0.0, 0.0)
+    """Turn of tip and open end at full contraction."""
+    flat_angle_rad: float | None = None
+    """Where the wall flattens (the septum) under pressure from the other side, if anywhere."""
+    motion: WallMotion | None = None
 
-    def _semi_axes(self, layer: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
-        (inner_x, inner_y), (outer_x, outer_y) = self.inner_cm, self.outer_cm
-        across = np.asarray(inner_x + layer * (outer_x - inner_x))
-        return across, np.asarray(inner_y + layer * (outer_y - inner_y))
+    @property
+    def height_cm(self) -> float:
+        """From the outer tip to the open end."""
+        return float(self.heights_cm[-1])
+
+    @cached_property
+    def frame(self) -> np.ndarray:
+        """Rotation [3, 3]: rows are the local axes in heart coordinates."""
+        axis = np.asarray(self.axis)
+        x = np.array([1.0, 0.0, 0.0]) - axis[0] * axis
+        x = x / np.linalg.norm(x)
+        return np.stack([x, np.cross(axis, x), axis])
+
+    @cached_property
+    def quadrature(self) -> tuple[Rest, np.ndarray]:
+        """Points [n] over the cavity and their weights [n]: volume is their sum over radius^2."""
+        num_angles, num_heights = _QUADRATURE
+        angle = (np.arange(num_angles) + 0.5) * 2.0 * np.pi / num_angles
+        nodes, weights = np.polynomial.legendre.leggauss(num_heights)
+        tip = self.heights_cm[max(int(np.flatnonzero(self.inner_cm > 0.0)[0]) - 1, 0)]
+        half = 0.5 * (self.height_cm - tip)
+        heights, angles = np.meshgrid(tip + half * (nodes + 1.0), angle, indexing="ij")
+        rest = self.at(angles.ravel(), heights.ravel())
+        return rest, np.repeat(weights * half * np.pi / num_angles, num_angles)
+
+    def at(self, angle: np.ndarray, height_cm: np.ndarray) -> Rest:
+        """What is constant at material angles and heights, both [n]."""
+        inner = np.interp(height_cm, self.heights_cm, self.inner_cm)
+        outer = np.interp(height_cm, self.heights_cm, self.outer_cm)
+        if self.aspect != 1.0:
+            rim = 1.0 / np.sqrt(np.cos(angle) ** 2 + (np.sin(angle) / self.aspect) ** 2)
+            inner, outer = rim * inner, rim * outer
+        flat: np.ndarray | float = 0.0
+        if self.flat_angle_rad is not None:
+            flat = np.exp((np.cos(angle - self.flat_angle_rad) - 1.0) / 0.25)
+        mobility: np.ndarray | float = 1.0
+        if self.motion is not None:
+            mobility = self.motion.mobility(angle, height_cm / self.height_cm)
+        return Rest(inner, outer**2 - inner**2, flat, mobility)
+
+    def turn(self, height_cm: np.ndarray) -> np.ndarray:
+        """Twist [n] at full contraction, radians."""
+        tip, end = self.twist_rad
+        return np.asarray(tip + (end - tip) * height_cm / self.height_cm)
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Constants of pieces of wall, each [n] or the same for all."""
+
+    inner_cm: np.ndarray
+    """Radius of the cavity beside them."""
+    muscle_cm2: np.ndarray
+    """Twice the area of muscle per radian and unit of height, at rest."""
+    flat: np.ndarray | float
+    """How much the wall's flattening moves them."""
+    mobility: np.ndarray | float
+    """How much the cavity's squeeze moves them."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Pieces of wall by their material coordinates, each [n]."""
+
+    angle: np.ndarray
+    height_cm: np.ndarray
+    share: np.ndarray
+    """0 at the cavity, 1 outside."""
+    rest: Rest
+    turn: np.ndarray
 
 
 @dataclass(frozen=True)
 class Chamber:
     """A chamber at one instant."""
 
-    tip_cm: float
-    """z of the cavity's tip."""
-    direction: int
-    """+1 for a ventricle (opens towards larger z), -1 for an atrium."""
-    length_cm: float
-    """From the tip to the plane of the valve."""
-    truncation: float
-    """Height of that plane above the ellipsoid's centre, as a share of the long semi-axis."""
-    radius_cm: tuple[float, float]
-    """Short semi-axes of the cavity, along x and y."""
-    center_cm: tuple[float, float]
-    """x and y of the axis."""
-    wall_cm: float
+    shape: Shape
+    stretch: float = 1.0
+    """Length now over length at rest."""
+    squeeze: float = 0.0
+    """Share of its radius that a normal piece of cavity has lost."""
+    flattening: float = 0.0
+    """Share of the radius by which the flat side is pushed in."""
+    contraction: float = 0.0
+    """Scale of the twist."""
+    shift_cm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Displacement of the origin since rest."""
+    _origin: np.ndarray = field(init=False, repr=False, compare=False)
 
-    @property
-    def semi_long_cm(self) -> float:
-        """Long semi-axis of the cavity."""
-        return self.length_cm / (1.0 + self.truncation)
+    def __post_init__(self) -> None:
+        origin = np.asarray(self.shape.origin_cm) + np.asarray(self.shift_cm)
+        object.__setattr__(self, "_origin", origin)
 
-    @property
-    def plane_cm(self) -> float:
-        """z of the plane of the valve."""
-        return self.tip_cm + self.direction * self.length_cm
+    def pieces(self, angle: np.ndarray, height_cm: np.ndarray, share: np.ndarray) -> Pieces:
+        """Pieces of wall at material coordinates [n]; they hold for every instant."""
+        rest = self.shape.at(angle, height_cm)
+        return Pieces(angle, height_cm, share, rest, self.shape.turn(height_cm))
 
-    @property
-    def rim_radius_cm(self) -> float:
-        """Half of the width (along x) of the cavity in the plane of the valve."""
-        return float(self.radius_cm[0] * np.sqrt(1.0 - self.truncation**2))
+    def place(self, pieces: Pieces) -> np.ndarray:
+        """Where the pieces are now: heart coordinates [n, 3], cm."""
+        inner = self._inner(pieces.rest)
+        radius = np.sqrt(inner**2 + pieces.share * pieces.rest.muscle_cm2 / self.stretch)
+        angle = pieces.angle + self.contraction * pieces.turn
+        height = self.stretch * pieces.height_cm
+        local = np.stack([radius * np.cos(angle), radius * np.sin(angle), height], axis=1)
+        return np.asarray(local @ self.shape.frame + self._origin)
 
-    def volume_ml(self, offset_cm: np.ndarray | float = 0.0) -> np.ndarray:
-        """Volume inside the surface that lies `offset_cm` outside of the cavity's."""
-        offset = np.asarray(offset_cm, dtype=np.float64)
-        rim = self.truncation * self.semi_long_cm
-        along = self.semi_long_cm + TIP_THINNING * offset
-        height = rim - rim**3 / (3.0 * along**2) + 2.0 * along / 3.0
-        return np.asarray(
-            np.pi * (self.radius_cm[0] + offset) * (self.radius_cm[1] + offset) * height
+    def distance_cm(self, points: np.ndarray, share: float) -> np.ndarray:
+        """About how far points [n, 3] are outside of a layer (0 cavity, 1 outside of the wall).
+
+        Negative inside. The open end counts as a border.
+        """
+        local = (points - self._origin) @ self.shape.frame.T
+        radius = np.hypot(local[:, 0], local[:, 1])
+        height = local[:, 2] / self.stretch
+        angle = np.arctan2(local[:, 1], local[:, 0])
+        rest = self.shape.at(angle - self.contraction * self.shape.turn(height), height)
+        border = np.sqrt(self._inner(rest) ** 2 + share * rest.muscle_cm2 / self.stretch)
+        beyond = np.maximum(-local[:, 2], local[:, 2] - self.stretch * self.shape.height_cm)
+        return np.asarray(np.maximum(radius - border, beyond))
+
+    def volume_ml(self) -> float:
+        """Volume of the cavity."""
+        constant, linear, square = self._moments()
+        return self.stretch * float(
+            constant - 2.0 * self.squeeze * linear + self.squeeze**2 * square
         )
 
-    def muscle_share(self, layer: np.ndarray) -> np.ndarray:
-        """Share of the wall's volume that lies inside of a layer (0 inner, 1 outer)."""
-        cavity, whole = self.volume_ml(0.0), self.volume_ml(self.wall_cm)
-        return np.asarray((self.volume_ml(layer * self.wall_cm) - cavity) / (whole - cavity))
+    def squeeze_for(self, volume_ml: float) -> float:
+        """The squeeze that leaves the cavity a volume, with everything else as it is now.
 
-    def layer_of(self, muscle_share: np.ndarray) -> np.ndarray:
-        """Where the muscle with a given share of wall inside of it lies now: `muscle_share`^-1."""
-        layers = np.linspace(0.0, 1.0, 17)
-        return np.interp(muscle_share, self.muscle_share(layers), layers)
+        Raises:
+            ValueError: no squeeze of this chamber's mobile wall does.
+        """
+        constant, linear, square = self._moments()
+        rest = linear**2 - square * (constant - volume_ml / self.stretch)
+        if rest < 0.0:
+            raise ValueError(f"no contraction of this wall leaves {volume_ml:.1f} ml")
+        return float((linear - np.sqrt(rest)) / square)
 
-    def long_cut(self) -> Cut:
-        """The cut by the plane y = 0, in coordinates (x, z)."""
-        along = self.semi_long_cm
-        return Cut(
-            center_cm=(self.center_cm[0], self.tip_cm + self.direction * along),
-            inner_cm=(self.radius_cm[0], along),
-            outer_cm=(self.radius_cm[0] + self.wall_cm, along + TIP_THINNING * self.wall_cm),
-            rim_cm=self.truncation * along,
-            direction=self.direction,
-        )
+    def _inner(self, rest: Rest) -> np.ndarray:
+        moved = (1.0 - self.flattening * rest.flat) * (1.0 - self.squeeze * rest.mobility)
+        return np.asarray(rest.inner_cm * moved)
 
-    def short_cut(self, z_cm: float) -> Cut:
-        """The cut by a plane of constant z, in coordinates (x, y): closed ellipses."""
-        height = self.direction * (z_cm - self.tip_cm) - self.semi_long_cm
-        inner = _half_width(height / self.semi_long_cm)
-        outer = _half_width(height / (self.semi_long_cm + TIP_THINNING * self.wall_cm))
-        return Cut(
-            center_cm=self.center_cm,
-            inner_cm=(self.radius_cm[0] * inner, self.radius_cm[1] * inner),
-            outer_cm=(
-                (self.radius_cm[0] + self.wall_cm) * outer,
-                (self.radius_cm[1] + self.wall_cm) * outer,
-            ),
-            rim_cm=float("inf"),
-            direction=1,
-        )
+    def _moments(self) -> tuple[float, float, float]:
+        """Coefficients of the cavity's volume as a quadratic in the squeeze, per unit stretch."""
+        rest, weight = self.shape.quadrature
+        area = weight * (rest.inner_cm * (1.0 - self.flattening * rest.flat)) ** 2
+        moved = area * rest.mobility
+        return float(area.sum()), float(moved.sum()), float((moved * rest.mobility).sum())
 
 
-def _half_width(height: float) -> float:
-    """Half-width of the unit circle at a height; a sliver beyond its end, so a cut never fails."""
-    return float(np.sqrt(max(1.0 - height**2, 1e-4)))
+def ventricle_profile(
+    length_cm: float, radius_cm: float, wall_cm: float, truncation: float, tip_share: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Heights, inner and outer radii of a truncated ellipsoid within a truncated ellipsoid.
 
-
-def wall_for_muscle(cavity: Chamber, muscle_ml: float) -> float:
-    """The wall thickness (cm) with which a cavity is surrounded by `muscle_ml` of muscle.
-
-    Muscle is incompressible, so a wall thickens as its cavity empties.
+    Args:
+        length_cm: of the cavity, from its tip to the open end.
+        truncation: height of the open end above the ellipsoid's middle, as a share of the long
+            semi-axis.
+        tip_share: thickness of the wall at the tip, as a share of the wall elsewhere.
     """
-    inside = float(cavity.volume_ml(0.0))
-    return float(brentq(lambda wall: float(cavity.volume_ml(wall)) - inside - muscle_ml, 0.0, 10.0))
+    cap = tip_share * wall_cm
+    semi = length_cm / (1.0 + truncation)
+    # Denser towards the tips, where radii grow like square roots.
+    grow = np.linspace(0.0, 1.0, 65) ** 2
+    heights = np.unique(np.concatenate([cap * grow, cap + length_cm * grow]))
+    middle = cap + semi
+    inner = radius_cm * np.sqrt(np.clip(1.0 - ((heights - middle) / semi) ** 2, 0.0, None))
+    inner[heights <= cap] = 0.0
+    outside = (heights - middle) / (semi + cap)
+    outer = (radius_cm + wall_cm) * np.sqrt(np.clip(1.0 - outside**2, 0.0, None))
+    return heights, inner, outer
+
+
+def tube_profile(
+    length_cm: float, radius_cm: float, wall_cm: float, bulge: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Heights, inner and outer radii of a tube; `bulge` is a share of its radius, near its root."""
+    heights = np.linspace(0.0, length_cm, 33)
+    inner = radius_cm * (1.0 + bulge * np.exp(-(((heights - 0.8 * radius_cm) / radius_cm) ** 2)))
+    return heights, inner, inner + wall_cm

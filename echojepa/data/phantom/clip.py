@@ -12,10 +12,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from echojepa.data.phantom.config import PhantomConfig
-from echojepa.data.phantom.heart import Heart, draw_heart
-from echojepa.data.phantom.scan import Scanner, draw_knobs
+from echojepa.data.phantom.cycle import Rhythm, draw_rhythm
+from echojepa.data.phantom.doppler import ColourBox
+from echojepa.data.phantom.heart import Heart
+from echojepa.data.phantom.identity import draw_identity
+from echojepa.data.phantom.overlay import burn_in
+from echojepa.data.phantom.patient import Patient, draw_patient
+from echojepa.data.phantom.populations import POPULATIONS
+from echojepa.data.phantom.scan import Scanner
+from echojepa.data.phantom.scene import Scene, draw_scene
 from echojepa.data.phantom.speckle import Amplitudes
-from echojepa.data.phantom.views import VIEWS, Scene
+from echojepa.data.phantom.vendors import VENDORS, Knobs, draw_knobs
+from echojepa.data.phantom.views import VIEWS, draw_plane
+
+_STUDIES_TOGETHER = 4
+"""A patient's studies lie within one such group of study numbers."""
 
 
 @dataclass(frozen=True)
@@ -23,49 +34,106 @@ class Clip:
     """A rendered clip and the truth about it."""
 
     frames: np.ndarray
-    """uint8 [num_frames, size, size]."""
+    """uint8 [num_frames, size, size], or [num_frames, size, size, 3] (RGB) with colour Doppler."""
     native_fps: float
     seconds: np.ndarray
-    """Time of each frame [num_frames] since the R wave of the first beat (it may start before)."""
-    heart: Heart
+    """Time of each frame [num_frames] since an R wave (the clip may start before it)."""
+    patient: Patient
     scene: Scene
     scanner: Scanner
 
     @property
     def labels(self) -> dict[str, float]:
         """See `Heart.labels`."""
-        return self.heart.labels
+        return self.patient.heart.labels
 
     def lv_cavity(self) -> np.ndarray:
         """bool [num_frames, size, size]: pixels whose centre is in the left ventricle's cavity."""
         pixels = self.scanner.pixel_points()
-        moments = [self.scene.moment(now) for now in self.seconds]
-        inside = [moment.distance_cm(pixels, ["lv"], 0.0) < 0.0 for moment in moments]
-        return np.stack(inside).reshape(self.frames.shape)
+        inside = []
+        for now in self.seconds:
+            moment = self.scene.moment(now)
+            lv = moment.anatomy.chambers["lv"]
+            inside.append(lv.distance_cm(moment.to_heart(pixels), 0.0) < 0.0)
+        return np.stack(inside).reshape(self.frames.shape[:3])
 
 
-def patient(config: PhantomConfig, study: int) -> Heart:
-    """The heart of one study."""
-    return draw_heart(np.random.default_rng([config.seed, study]))
+def patient_number(config: PhantomConfig, study: int) -> tuple[int, int]:
+    """Whose study this is: the patient's first study, and how many came between (0: it is it)."""
+    first = study
+    while first % _STUDIES_TOGETHER:
+        lot = np.random.default_rng([config.seed, 3, first]).random()
+        if lot >= config.follow_up_fraction:
+            break
+        first -= 1
+    return first, study - first
+
+
+def study_patient(config: PhantomConfig, study: int) -> Patient:
+    """The patient of a study, as they were at its time."""
+    return draw_patient(config, *patient_number(config, study))
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything about a clip that is settled before the first pulse, but for the heart's place."""
+
+    patient: Patient
+    knobs: Knobs
+    seconds: np.ndarray
+    """Time of each frame [num_frames] since an R wave."""
+    rhythm: Rhythm
+    rng: np.random.Generator
+    """For all that follows."""
+
+
+def draw_setup(config: PhantomConfig, study: int, view: str, take: int = 0) -> Setup:
+    """Draw a clip's patient, machine and times; a pure function of its arguments."""
+    patient = study_patient(config, study)
+    population, heart = POPULATIONS[patient.population], patient.heart
+    rng = np.random.default_rng([config.seed, 0, study, list(VIEWS).index(view), take])
+    vendor = VENDORS[patient.vendor]
+    knobs = draw_knobs(vendor, population, heart.reach_cm, config.native_fps, rng)
+    seconds = _frame_times(heart, config.num_frames, knobs.native_fps, rng)
+    # The trace of the electrocardiogram shows what went before.
+    rhythm = draw_rhythm(heart.cycle, heart.variability, (seconds[0] - 3.5, seconds[-1]), rng)
+    return Setup(patient, knobs, seconds, rhythm, rng)
 
 
 def render_clip(config: PhantomConfig, study: int, view: str, take: int = 0) -> Clip:
     """Render one clip; a pure function of its arguments."""
-    heart = patient(config, study)
-    rng = np.random.default_rng([config.seed, study, 1 + list(VIEWS).index(view), take])
-    native_fps = float(rng.choice(config.native_fps))
-    seconds = _frame_times(heart, config.num_frames, native_fps, rng)
-    scene = Scene(heart, view, rng)
-    scanner = Scanner(draw_knobs(rng), scene.depth_cm, config.size, config.electronic_noise)
-    amplitudes = Amplitudes(scene.level, scene.pace, config.decorrelation_seconds, rng)
-    frames = np.empty((config.num_frames, config.size, config.size), np.uint8)
-    slip = scene.slip_cm(seconds[0])
-    for index, now in enumerate(seconds):
-        before, slip = slip, scene.slip_cm(now)
-        if index:
-            amplitudes.step(1.0 / native_fps, slip - before)
-        frames[index] = scanner.frame(scene.place(now), amplitudes.values, rng)
-    return Clip(frames, native_fps, seconds, heart, scene, scanner)
+    setup = draw_setup(config, study, view, take)
+    patient, knobs, rng, seconds = setup.patient, setup.knobs, setup.rng, setup.seconds
+    plane = draw_plane(view, patient.heart, POPULATIONS[patient.population].chest, rng)
+    scene = draw_scene(patient, setup.rhythm, plane, view, knobs.depth_cm, rng)
+    scanner = Scanner(knobs, config.size, config.electronic_noise, config.speckle_contrast)
+    frames = _film(scene, scanner, seconds, config.decorrelation_seconds, rng)
+    if rng.random() < config.colour_fraction:
+        box = ColourBox(scene, scanner, rng)
+        frames = np.stack([box.paint(f, now) for f, now in zip(frames, seconds, strict=True)])
+    if config.overlays:
+        who = draw_identity(config.seed, patient_number(config, study)[0])
+        banner = who.banner if config.planted_identities else None
+        burn_in(frames, knobs, setup.rhythm, seconds, banner)
+    return Clip(frames, knobs.native_fps, seconds, patient, scene, scanner)
+
+
+def _film(
+    scene: Scene,
+    scanner: Scanner,
+    seconds: np.ndarray,
+    decorrelation_seconds: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Grey frames uint8 [T, size, size] at times [T]."""
+    amplitudes = Amplitudes(scene.level, scene.pace, decorrelation_seconds, rng)
+    frames = []
+    for before, now in zip([seconds[0], *seconds[:-1]], seconds, strict=True):
+        amplitudes.step(now - before)
+        points, sensitivity = scene.place(now)
+        seen = sensitivity > 0.0
+        frames.append(scanner.frame(points[seen], (sensitivity * amplitudes.values)[seen], rng))
+    return np.stack(frames)
 
 
 def _frame_times(

@@ -68,6 +68,13 @@ class Cycle:
         time = np.mod(seconds, self.beat_seconds)
         return np.interp(time, [*knots, self.beat_seconds], [*heights, 0.0])
 
+    def outflow_opening(self, seconds: np.ndarray | float) -> np.ndarray:
+        """How far the aortic and pulmonary valves are open: wide open for most of ejection."""
+        time = np.mod(seconds, self.beat_seconds)
+        start, end = _CONTRACTION_SECONDS, self.systole_seconds
+        share = (time - start) / (end - start)
+        return np.interp(share, [0.0, 0.12, 0.8, 1.0], [0.0, 1.0, 0.8, 0.0], left=0.0, right=0.0)
+
     def _filling(self) -> tuple[float, float, float]:
         """Start and end of early filling and start of atrial filling, seconds.
 
@@ -78,3 +85,63 @@ class Cycle:
         early_end = early_start + min(0.25, 0.5 * diastole)
         late_start = self.beat_seconds - min(0.14, 0.3 * diastole)
         return early_start, early_end, late_start
+
+
+@dataclass(frozen=True)
+class Phase:
+    """How far the heart has moved at one instant."""
+
+    emptying: float
+    """Share of the usual stroke volume that is out of the ventricle; a strong beat exceeds 1."""
+    inflow_opening: float
+    """Of mitral and tricuspid valve: 0 shut, 1 wide open."""
+    outflow_opening: float
+    """Of the aortic valve."""
+    stroke_rate: float
+    """Change of `emptying` per second: positive while blood is ejected."""
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """The beats of one clip: none is quite like the next."""
+
+    starts: np.ndarray
+    """R waves [n], seconds, ascending; one of them is 0."""
+    beats: tuple[Cycle, ...]
+    """One per R wave."""
+    strokes: np.ndarray
+    """Stroke volume of each beat [n] relative to the patient's usual one."""
+
+    def phase(self, seconds: float) -> Phase:
+        """The heart's phase at a time within the beats."""
+        index = int(np.clip(np.searchsorted(self.starts, seconds, "right") - 1, 0, None))
+        cycle, stroke = self.beats[index], float(self.strokes[index])
+        since = seconds - float(self.starts[index])
+        step = 0.005
+        before, after = (float(cycle.emptying(since + shift)) for shift in (-step, step))
+        inside = step < since < cycle.beat_seconds - step
+        return Phase(
+            emptying=stroke * float(cycle.emptying(since)),
+            inflow_opening=float(cycle.inflow_opening(since)),
+            outflow_opening=float(cycle.outflow_opening(since)),
+            stroke_rate=stroke * (after - before) / (2.0 * step) if inside else 0.0,
+        )
+
+
+def draw_rhythm(
+    cycle: Cycle, variability: float, seconds: tuple[float, float], rng: np.random.Generator
+) -> Rhythm:
+    """Draw beats around a usual one that cover a span of seconds (start, end).
+
+    A beat's stroke volume follows the pause before it (more filling, a stronger beat), so an
+    irregular rhythm ejects unevenly. `variability` is the standard deviation of the beats' lengths
+    relative to their mean: about 0.03 in sinus rhythm, 0.2 in atrial fibrillation.
+    """
+    num_before = int(np.ceil(max(-seconds[0], 0.0) / (0.5 * cycle.beat_seconds))) + 1
+    num_after = int(np.ceil(max(seconds[1], 0.0) / (0.5 * cycle.beat_seconds))) + 2
+    noise = np.clip(rng.normal(0.0, variability, num_before + num_after), -0.45, 0.6)
+    lengths = cycle.beat_seconds * (1.0 + noise)
+    starts = np.concatenate([[0.0], np.cumsum(lengths)[:-1]])
+    strokes = 1.0 + np.clip(0.6 * np.concatenate([[0.0], noise[:-1]]), -0.35, 0.12)
+    beats = tuple(Cycle(60.0 / length, cycle.early_share) for length in lengths)
+    return Rhythm(starts - starts[num_before], beats, strokes)

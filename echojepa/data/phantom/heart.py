@@ -1,193 +1,279 @@
-"""One patient's heart: four chambers, two inflow valves, and how they move through the beat.
+"""One patient's heart: its chambers, great vessel and valves, and how they move with the beat.
 
-Both views are plane cuts of this one solid. Labels are its volumes: the left ventricle is a
-truncated prolate ellipsoid, so its ejection fraction is exact.
+Heart frame, centimetres: z runs along the left ventricle's axis, 0 at its outer apex, growing
+towards the atria; x points from the septum to the lateral wall; y from the anterior to the inferior
+wall. One cubic centimetre is one millilitre. Angles turn about z: 0 is lateral, a quarter turn
+inferior, a half turn the septum. All views are cuts of this one solid, and the labels are its
+measures.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from echojepa.data.phantom.chamber import TIP_THINNING, Chamber, wall_for_muscle
-from echojepa.data.phantom.cycle import Cycle
+from echojepa.data.phantom.chamber import (
+    Chamber,
+    Shape,
+    WallMotion,
+    tube_profile,
+    ventricle_profile,
+)
+from echojepa.data.phantom.cycle import Cycle, Phase
 
-EJECTION_FRACTION_RANGE = (15.0, 75.0)
-"""Percent."""
-HEART_RATE_RANGE = (45.0, 160.0)
-"""Beats per minute."""
+AORTIC_ANGLE_RAD = float(np.deg2rad(235.0))
+"""The aortic root lies anteroseptally; the mitral valve and the left atrium on the other side."""
+TIP_SHARE = 0.6
+"""Thickness of a wall at its tip, as a share of the wall elsewhere."""
 
-_LV_TRUNCATION = 0.6
-_RV_TRUNCATION = 0.5
-_ATRIAL_TRUNCATION = 0.55
-_RV_WALL_CM = 0.35
-_ATRIAL_WALL_CM = 0.22
-_TRICUSPID_SHIFT_CM = 0.4
-"""The tricuspid valve sits this much nearer to the apex than the mitral valve."""
+_LV_TRUNCATION, _RV_TRUNCATION, _ATRIAL_TRUNCATION = 0.6, 0.5, 0.55
+_DIASTOLIC_FLATTENING = 0.35
+"""Share of the septum's systolic flattening that stays in diastole."""
 
 
 @dataclass(frozen=True)
 class Valve:
-    """An inflow valve in the plane y = 0 at one instant."""
+    """A valve at one instant: leaflets on a ring around `center_cm` in a plane of constant z."""
 
-    hinges_cm: tuple[float, float]
-    """x of the two hinges; the one nearer to the septum first."""
-    plane_cm: float
-    """z of the hinges."""
+    center_cm: tuple[float, float, float]
+    radius_cm: float
     opening: float
     """0 shut, 1 wide open."""
-
-    @property
-    def width_cm(self) -> float:
-        """Distance of the hinges."""
-        return abs(self.hinges_cm[1] - self.hinges_cm[0])
+    towards: int
+    """+1 if the leaflets open towards larger z, else -1."""
 
 
 @dataclass(frozen=True)
 class Anatomy:
     """The heart at one instant."""
 
-    seconds: float
-    """Since the R wave of the clip's first beat."""
     chambers: dict[str, Chamber]
-    """By name: lv, rv, la, ra."""
-    mitral: Valve
-    tricuspid: Valve
+    """By name: lv, rv, rvot, la, ra, aorta."""
+    valves: dict[str, Valve]
+    """By name: mitral, tricuspid, aortic, pulmonary."""
+
+    def distance_cm(self, points: np.ndarray) -> np.ndarray:
+        """About how far points [n, 3] are outside of the heart."""
+        return np.asarray(
+            np.min([c.distance_cm(points, 1.0) for c in self.chambers.values()], axis=0)
+        )
 
 
 @dataclass(frozen=True)
 class Heart:
     """The constants of one patient."""
 
+    size: float
+    """Linear scale of the body; 1 is a usual adult."""
     edv_ml: float
     ejection_fraction: float
     """Percent."""
     cycle: Cycle
+    variability: float
+    """Of the beats' lengths; see `draw_rhythm`."""
     lv_length_cm: float
     """Of the cavity at end-diastole."""
     lv_wall_cm: float
     """At end-diastole."""
     shortening: float
     """Share of its length that the left ventricle loses in systole."""
-    rv_width_cm: float
-    """From the septum to the right free wall, mid-level, at end-diastole."""
+    twist_rad: float
+    """Between apex and base at an ejection fraction of 60 percent."""
+    motion: WallMotion | None
+    septal_flattening: float
+    """Share of the radius by which the right ventricle's pressure pushes the septum in."""
+    rv_dilation: float
+    """0 is a usual right ventricle, 1 a very large one."""
+    tapse_cm: float
+    """Tricuspid annular plane systolic excursion."""
     atrial_length_cm: float
 
     @property
     def labels(self) -> dict[str, float]:
-        """What a model may be asked: `lvef` (percent), `edv_ml`, `esv_ml`, `heart_rate` (bpm)."""
-        end_systole = self.at(self.cycle.systole_seconds).chambers["lv"]
-        edv, esv = float(self._lv_relaxed.volume_ml()), float(end_systole.volume_ml())
+        """Measures of the usual beat: what a model may be asked.
+
+        `lvef` (percent), `edv_ml`, `esv_ml`, `heart_rate` (beats per minute), `wall_cm`, `tapse_cm`
+        and `rvsp` (mmHg). No single view tells `rvsp`: the septum's flattening shows in short axis,
+        the right ventricle's size in four-chamber views, and each gives half of it.
+        """
+        esv = self.at(Phase(1.0, 0.0, 0.0, 0.0)).chambers["lv"].volume_ml()
+        edv = self.rest.chambers["lv"].volume_ml()
         return {
             "lvef": 100.0 * (edv - esv) / edv,
             "edv_ml": edv,
             "esv_ml": esv,
             "heart_rate": self.cycle.heart_rate,
+            "wall_cm": self.lv_wall_cm,
+            "tapse_cm": self.tapse_cm,
+            "rvsp": 20.0 + 80.0 * self.septal_flattening + 32.0 * self.rv_dilation,
         }
+
+    @property
+    def reach_cm(self) -> float:
+        """From the outer apex to the back of the left atrium."""
+        return self._base_cm + self.atrial_length_cm
 
     @cached_property
     def rest(self) -> Anatomy:
         """The heart at end-diastole."""
-        return self.at(0.0)
+        return self.at(Phase(0.0, 0.0, 0.0, 0.0))
 
-    def at(self, seconds: float) -> Anatomy:
-        """The heart at a time after an R wave (any number of beats later, too)."""
-        emptying = float(self.cycle.emptying(seconds))
-        opening = float(self.cycle.inflow_opening(seconds))
-        lv = self._lv(emptying)
-        excursion = self._lv_relaxed.plane_cm - lv.plane_cm
-        rv = self._rv(emptying, excursion)
-        la, ra = self._atria(emptying, lv.plane_cm, rv.plane_cm)
-        chambers = {"lv": lv, "rv": rv, "la": la, "ra": ra}
-        septal = -(lv.rim_radius_cm + lv.wall_cm)
-        free_wall = rv.center_cm[0] - rv.rim_radius_cm
-        # The fibrous ring narrows a third as much as the muscle that it holds.
-        ring = (2.0 * self._lv_relaxed.rim_radius_cm + lv.rim_radius_cm) / 3.0
-        mitral = Valve((-ring, ring), lv.plane_cm, opening)
-        return Anatomy(seconds, chambers, mitral, Valve((septal, free_wall), rv.plane_cm, opening))
-
-    @cached_property
-    def _lv_relaxed(self) -> Chamber:
-        return _stand(self._lv_cavity(0.0), self.lv_wall_cm)
-
-    @cached_property
-    def _lv_muscle_ml(self) -> float:
-        relaxed = self._lv_relaxed
-        return float(relaxed.volume_ml(relaxed.wall_cm) - relaxed.volume_ml())
-
-    def _lv_cavity(self, emptying: float) -> Chamber:
-        """The left ventricle's cavity, still without a wall."""
-        volume_ml = self.edv_ml * (1.0 - 0.01 * self.ejection_fraction * emptying)
-        length = self.lv_length_cm * (1.0 - self.shortening * emptying)
-        unit = Chamber(0.0, 1, length, _LV_TRUNCATION, (1.0, 1.0), (0.0, 0.0), 0.0)
-        radius = float(np.sqrt(volume_ml / unit.volume_ml()))
-        return replace(unit, radius_cm=(radius, radius))
-
-    def _lv(self, emptying: float) -> Chamber:
-        cavity = self._lv_cavity(emptying)
-        return _stand(cavity, wall_for_muscle(cavity, self._lv_muscle_ml))
-
-    def _rv(self, emptying: float, excursion_cm: float) -> Chamber:
-        """An ellipsoid wrapped around the septum; what lies inside of the left one is cut away."""
-        relaxed = self._lv_relaxed
-        vigour = emptying * min(self.ejection_fraction / 60.0, 1.0)
-        septum = relaxed.radius_cm[0] + relaxed.wall_cm
-        tip = 0.2 * self.lv_length_cm
-        # The right base travels farther than the left one (TAPSE against MAPSE).
-        plane = relaxed.plane_cm - _TRICUSPID_SHIFT_CM - 1.25 * excursion_cm
-        return Chamber(
-            tip_cm=tip,
-            direction=1,
-            length_cm=plane - tip,
-            truncation=_RV_TRUNCATION,
-            radius_cm=(
-                (0.35 * septum + self.rv_width_cm) * (1.0 - 0.2 * vigour),
-                (septum + 0.15) * (1.0 - 0.1 * vigour),
+    def at(self, phase: Phase) -> Anatomy:
+        """The heart at a phase of the beat."""
+        out = phase.emptying
+        lv = self._lv(out)
+        base = self._base_cm * lv.stretch
+        sinking = (0.0, 0.0, base - self._base_cm)
+        tricuspid = self._tricuspid_cm - self.tapse_cm * out
+        vigour = out * min(self.tapse_cm / (2.2 * self.size), 1.2)
+        rv, la, ra = self._rv_shape, self._la_shape, self._ra_shape
+        chambers = {
+            "lv": lv,
+            "rv": Chamber(
+                rv, (tricuspid - rv.origin_cm[2]) / rv.height_cm, 0.18 * vigour, contraction=0.0
             ),
-            center_cm=(-0.65 * septum, -0.15 * septum),
-            wall_cm=_RV_WALL_CM * (1.0 + 0.3 * vigour),
+            "rvot": Chamber(self._rvot_shape, squeeze=0.2 * vigour, shift_cm=sinking),
+            "la": Chamber(la, (la.origin_cm[2] - base) / la.height_cm, 0.06 - 0.1 * out),
+            "ra": Chamber(ra, (ra.origin_cm[2] - tricuspid) / ra.height_cm, 0.06 - 0.1 * out),
+            "aorta": Chamber(self._aorta_shape, squeeze=-0.04 * out, shift_cm=sinking),
+        }
+        return Anatomy(chambers, self._valves(phase, base, tricuspid))
+
+    def _lv(self, out: float) -> Chamber:
+        stretch = 1.0 - self.shortening * out
+        share = _DIASTOLIC_FLATTENING + (1.0 - _DIASTOLIC_FLATTENING) * min(out, 1.0)
+        flattening = self.septal_flattening * share
+        volume = self.edv_ml * (1.0 - 0.01 * self.ejection_fraction * out)
+        twist = out * self.ejection_fraction / 60.0
+        squeeze = Chamber(self._lv_shape, stretch, 0.0, flattening).squeeze_for(volume)
+        return Chamber(self._lv_shape, stretch, squeeze, flattening, twist)
+
+    def _valves(self, phase: Phase, base_cm: float, tricuspid_cm: float) -> dict[str, Valve]:
+        mitral_x, mitral_y = _polar(0.35 * self._rim_cm, AORTIC_ANGLE_RAD + np.pi)
+        aortic_x, aortic_y = _polar(0.6 * self._rim_cm, AORTIC_ANGLE_RAD)
+        near, far = self._tricuspid_span_cm
+        ring = 1.0 - 0.1 * phase.emptying
+        inflow, outflow = phase.inflow_opening, phase.outflow_opening
+        half = 0.5 * (near - far)
+        rvot = self._rvot_shape
+        x, y, z = np.asarray(rvot.origin_cm) + rvot.height_cm * np.asarray(rvot.axis)
+        pulmonary_cm = (float(x), float(y), float(z) + base_cm - self._base_cm)
+        return {
+            "mitral": Valve((mitral_x, mitral_y, base_cm), 0.64 * self._rim_cm * ring, inflow, -1),
+            "tricuspid": Valve((far + half, 0.0, tricuspid_cm), half * ring, inflow, -1),
+            "aortic": Valve((aortic_x, aortic_y, base_cm), self._root_cm, outflow, 1),
+            "pulmonary": Valve(pulmonary_cm, float(rvot.inner_cm[-1]), outflow, 1),
+        }
+
+    @cached_property
+    def _lv_shape(self) -> Shape:
+        unit = self._lv_profile(1.0)
+        radius = float(np.sqrt(self.edv_ml / Chamber(unit).volume_ml()))
+        return self._lv_profile(radius)
+
+    def _lv_profile(self, radius_cm: float) -> Shape:
+        heights, inner, outer = ventricle_profile(
+            self.lv_length_cm, radius_cm, self.lv_wall_cm, _LV_TRUNCATION, TIP_SHARE
         )
+        twist = (0.65 * self.twist_rad, -0.35 * self.twist_rad)
+        right = float(np.deg2rad(195.0))
+        up = (0.0, 0.0, 1.0)
+        return Shape((0.0, 0.0, 0.0), up, heights, inner, outer, 1.0, twist, right, self.motion)
 
-    def _atria(
-        self, emptying: float, mitral_cm: float, tricuspid_cm: float
-    ) -> tuple[Chamber, Chamber]:
-        """The atria: their far walls stay, so they stretch as the valves are drawn to the apex."""
-        rim_share = np.sqrt(1.0 - _ATRIAL_TRUNCATION**2)
-        radius = float(0.95 * self._lv_relaxed.rim_radius_cm / rim_share)
-        back = self._lv_relaxed.plane_cm + self.atrial_length_cm
-        swollen = radius * (0.92 + 0.1 * emptying)
+    @property
+    def _base_cm(self) -> float:
+        """z of the mitral plane at rest."""
+        return self._lv_shape.height_cm
 
-        def atrium(tip: float, plane: float, center_x: float, size: float) -> Chamber:
-            radii, center = (size * swollen, size * swollen), (center_x, 0.0)
-            return Chamber(tip, -1, tip - plane, _ATRIAL_TRUNCATION, radii, center, _ATRIAL_WALL_CM)
+    @property
+    def _rim_cm(self) -> float:
+        """Radius of the left ventricle's open end at rest."""
+        return float(self._lv_shape.inner_cm[-1])
 
-        right_center = -(1.9 * radius + 1.5 * _ATRIAL_WALL_CM)
-        left = atrium(back, mitral_cm, 0.0, 1.0)
-        return left, atrium(back - 0.4, tricuspid_cm, right_center, 0.9)
+    @property
+    def _root_cm(self) -> float:
+        """Radius of the aortic root."""
+        return 0.95 * self.size**0.8
+
+    @property
+    def _tricuspid_cm(self) -> float:
+        """z of the tricuspid plane at rest: nearer to the apex than the mitral one."""
+        return self._base_cm - 0.45 * self.size
+
+    @property
+    def _septum_cm(self) -> float:
+        """From the axis to the septum's right side, mid-level."""
+        return float(self._lv_shape.outer_cm.max())
+
+    @property
+    def _tricuspid_span_cm(self) -> tuple[float, float]:
+        """x of the septal and of the lateral hinge."""
+        rv = self._rv_shape
+        septal = -float(
+            np.interp(self._tricuspid_cm, self._lv_shape.heights_cm, self._lv_shape.outer_cm)
+        )
+        return septal, rv.origin_cm[0] - float(rv.inner_cm[-1])
+
+    @cached_property
+    def _rv_shape(self) -> Shape:
+        """Wrapped around the septum; what lies inside of the left ventricle is cut away."""
+        tip = 0.18 * self._base_cm
+        width = 0.42 * self._septum_cm + (2.1 + 1.5 * self.rv_dilation) * self.size
+        wall = 0.32 * self.size
+        length = self._tricuspid_cm - tip - TIP_SHARE * wall
+        profile = ventricle_profile(length, width, wall, _RV_TRUNCATION, TIP_SHARE)
+        center = (-0.62 * self._septum_cm, -0.2 * self._septum_cm, tip)
+        aspect = (self._septum_cm + 0.1 * self.size) / width
+        return Shape(center, (0.0, 0.0, 1.0), *profile, aspect=aspect)
+
+    @cached_property
+    def _rvot_shape(self) -> Shape:
+        """The outflow tract: over the anterior septum and across the aortic root."""
+        x, y = _polar(self._septum_cm + 0.7 * self.size, float(np.deg2rad(246.0)))
+        start = 0.42 * self._base_cm
+        radius = (1.15 + 0.3 * self.rv_dilation) * self.size
+        wall = 0.28 * self.size
+        length = self._base_cm + 1.6 * self.size - start - TIP_SHARE * wall
+        profile = ventricle_profile(length, radius, wall, 0.75, TIP_SHARE)
+        axis = _unit((0.1, 0.12, 1.0))
+        return Shape((x, y, start), axis, *profile)
+
+    @cached_property
+    def _la_shape(self) -> Shape:
+        x, y = _polar(0.38 * self._rim_cm, AORTIC_ANGLE_RAD + np.pi)
+        return self._atrium(x, y, 1.0, self._base_cm + self.atrial_length_cm, self._base_cm)
+
+    @cached_property
+    def _ra_shape(self) -> Shape:
+        near, far = self._tricuspid_span_cm
+        back = self._base_cm + 0.9 * self.atrial_length_cm
+        scale = 0.95 + 0.25 * self.rv_dilation
+        return self._atrium(0.5 * (near + far), 0.1, scale, back, self._tricuspid_cm)
+
+    def _atrium(self, x: float, y: float, scale: float, back: float, mouth: float) -> Shape:
+        """Closed behind, open at its valve; grows with the body rather than with the ventricle."""
+        wall = 0.22 * self.size
+        radius = scale * (
+            0.45 * self._rim_cm / np.sqrt(1 - _ATRIAL_TRUNCATION**2) + 1.0 * self.size
+        )
+        length = back - mouth - TIP_SHARE * wall
+        profile = ventricle_profile(length, radius, wall, _ATRIAL_TRUNCATION, TIP_SHARE)
+        return Shape((x, y, back), (0.0, 0.0, -1.0), *profile)
+
+    @cached_property
+    def _aorta_shape(self) -> Shape:
+        x, y = _polar(0.6 * self._rim_cm, AORTIC_ANGLE_RAD)
+        lean_x, lean_y = _polar(0.35, AORTIC_ANGLE_RAD)
+        profile = tube_profile(5.5 * self.size, self._root_cm, 0.16 * self.size**0.5, bulge=0.22)
+        return Shape((x, y, self._base_cm), _unit((lean_x, lean_y, 1.0)), *profile)
 
 
-def _stand(cavity: Chamber, wall_cm: float) -> Chamber:
-    """Give a ventricle its wall and put its outer tip at z = 0, where the pericardium holds it."""
-    return replace(cavity, tip_cm=TIP_THINNING * wall_cm, wall_cm=wall_cm)
+def _polar(radius: float, angle_rad: float) -> tuple[float, float]:
+    return radius * float(np.cos(angle_rad)), radius * float(np.sin(angle_rad))
 
 
-def draw_heart(rng: np.random.Generator) -> Heart:
-    """Draw a patient. Failing hearts are larger and rounder; the rate is log-uniform."""
-    ejection_fraction = rng.uniform(*EJECTION_FRACTION_RANGE)
-    heart_rate = float(np.exp(rng.uniform(*np.log(HEART_RATE_RANGE))))
-    expected_ml = 110.0 + 1.6 * (60.0 - ejection_fraction)
-    edv_ml = float(np.clip(expected_ml * np.exp(rng.normal(0.0, 0.2)), 55.0, 300.0))
-    failure = (75.0 - ejection_fraction) / 60.0
-    length = 8.9 * (edv_ml / 120.0) ** (1.0 / 3.0) * (1.0 - 0.06 * failure)
-    return Heart(
-        edv_ml=edv_ml,
-        ejection_fraction=ejection_fraction,
-        cycle=Cycle(heart_rate, early_share=rng.uniform(0.55, 0.8)),
-        lv_length_cm=length * rng.uniform(0.95, 1.05),
-        lv_wall_cm=rng.uniform(0.8, 1.2),
-        shortening=0.0025 * ejection_fraction * rng.uniform(0.85, 1.15),
-        rv_width_cm=rng.uniform(2.0, 3.0),
-        atrial_length_cm=rng.uniform(4.0, 5.2),
-    )
+def _unit(vector: tuple[float, float, float]) -> tuple[float, float, float]:
+    x, y, z = np.asarray(vector) / np.linalg.norm(vector)
+    return float(x), float(y), float(z)

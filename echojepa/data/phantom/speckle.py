@@ -13,13 +13,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-WAVELENGTH_CM = 0.077
-"""2 MHz at 1540 m/s."""
-_BEAM_THICKNESS_CM = 0.4
-"""Out of the image plane: tissue that has moved so far shows another speckle."""
-_SIDE_LOBE = 0.02
-"""Height of the side lobes' floor relative to the main lobe."""
-
 
 @dataclass(frozen=True)
 class PolarGrid:
@@ -29,6 +22,7 @@ class PolarGrid:
     half_angle_rad: float
     num_ranges: int
     num_beams: int
+    wavelength_cm: float
 
     @property
     def range_step_cm(self) -> float:
@@ -50,6 +44,11 @@ class PolarGrid:
         """Directions of the beams [num_beams]; 0 is straight down, positive is right."""
         return (np.arange(self.num_beams) + 0.5) * self.beam_step_rad - self.half_angle_rad
 
+    def cells(self, radius_cm: np.ndarray, angle_rad: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Fractional row and column of ranges and angles of one shape."""
+        row = radius_cm / self.range_step_cm - 0.5
+        return row, (angle_rad + self.half_angle_rad) / self.beam_step_rad - 0.5
+
     def sum_echoes(self, points: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
         """Complex echoes of scatterers at points [n, 2], summed onto the grid.
 
@@ -57,15 +56,13 @@ class PolarGrid:
         comes out with the same mean power everywhere: the area of a grid cell is divided out.
         """
         radius = np.sqrt(points[:, 0] ** 2 + points[:, 1] ** 2)
-        row = radius / self.range_step_cm - 0.5
-        column = np.arctan2(points[:, 0], points[:, 1]) + self.half_angle_rad
-        column = column / self.beam_step_rad - 0.5
+        row, column = self.cells(radius, np.arctan2(points[:, 0], points[:, 1]))
         # NaN (a covered scatterer) compares false and drops out here, too.
         seen = (row >= 0) & (row < self.num_ranges - 1)
         seen &= (column >= 0) & (column < self.num_beams - 1)
         radius = radius[seen]
         weight = 1.0 / np.sqrt(radius * (self.range_step_cm * self.beam_step_rad))
-        phase = np.float32(4.0 * np.pi / WAVELENGTH_CM) * radius
+        phase = np.float32(4.0 * np.pi / self.wavelength_cm) * radius
         carrier = np.empty(len(radius), np.complex64)
         carrier.real, carrier.imag = weight * np.cos(phase), weight * np.sin(phase)
         return self._spread(row[seen], column[seen], amplitudes[seen] * carrier)
@@ -94,16 +91,31 @@ class PointSpread:
     depths are mixed in between.
     """
 
-    def __init__(self, grid: PolarGrid, axial_cm: float, lateral_rad: float) -> None:
-        """`axial_cm` and `lateral_rad` are standard deviations, the latter at the focus."""
+    def __init__(
+        self, grid: PolarGrid, axial_cm: float, lateral_rad: float, focus: float, side_lobe: float
+    ) -> None:
+        """Make the kernels.
+
+        Args:
+            axial_cm: standard deviation of the pulse.
+            lateral_rad: standard deviation of the beam at its focus.
+            focus: depth of the focus as a share of the whole.
+            side_lobe: height of the side lobes' floor relative to the main lobe.
+        """
         self._axial = _gaussian(axial_cm / grid.range_step_cm)
-        depths_cm = (0.7, 3.0, 0.45 * grid.depth_cm, grid.depth_cm)
+        depths_cm = (
+            0.06 * grid.depth_cm,
+            0.2 * grid.depth_cm,
+            focus * grid.depth_cm,
+            grid.depth_cm,
+        )
         shares = [np.interp(grid.ranges_cm, depths_cm, row) for row in np.eye(len(depths_cm))]
         self._zones: list[tuple[slice, np.ndarray, np.ndarray]] = []
         for share, widening in zip(shares, (5.0, 1.5, 1.0, 1.3), strict=True):
             used = np.flatnonzero(share)
             rows = slice(int(used[0]), int(used[-1]) + 1)
-            lateral = _with_side_lobes(_gaussian(widening * lateral_rad / grid.beam_step_rad))
+            main_lobe = _gaussian(widening * lateral_rad / grid.beam_step_rad)
+            lateral = _with_side_lobes(main_lobe, side_lobe)
             self._zones.append((rows, share[rows].astype(np.float32)[:, None, None], lateral))
 
     def blur(self, echoes: np.ndarray) -> np.ndarray:
@@ -118,8 +130,8 @@ class PointSpread:
 class Amplitudes:
     """Complex amplitudes of scatterers that forget themselves over time (first-order Gauss-Markov).
 
-    What forgets is the tissue's fine structure: by motion out of the plane, which is given as a
-    rate, and by the slip through the plane that the geometry knows.
+    What forgets is the tissue's fine structure: by what the geometry doesn't move, as the slow
+    drift of a hand-held probe. Motion through the image plane is in the geometry and comes on top.
     """
 
     def __init__(
@@ -129,8 +141,13 @@ class Amplitudes:
         decorrelation_seconds: float,
         rng: np.random.Generator,
     ) -> None:
-        self._rate = (pace / decorrelation_seconds).astype(np.float32)
-        self._moving = (pace > 0.0).astype(np.float32)
+        """`level` and `pace` (relative to muscle) are [n].
+
+        `decorrelation_seconds` is the time in which the correlation of muscle's echo intensity
+        falls to 1/e. Intensities of Gaussian echoes correlate by the square of their amplitudes'
+        correlation (Reed, IRE Trans. Inf. Theory 8:194, 1962), hence the half.
+        """
+        self._rate = (0.5 * pace / decorrelation_seconds).astype(np.float32)
         self._level = level.astype(np.float32)
         self._rng = rng
         self._state = self._fresh()
@@ -140,10 +157,9 @@ class Amplitudes:
         """Complex amplitudes [n] now."""
         return np.asarray(self._level * self._state)
 
-    def step(self, seconds: float, slip_cm: float) -> None:
-        """Let time pass and the tissue slip through the image plane."""
-        slip = np.float32(abs(slip_cm) / _BEAM_THICKNESS_CM)
-        kept = np.exp(-self._rate * np.float32(seconds) - self._moving * slip)
+    def step(self, seconds: float) -> None:
+        """Let time pass."""
+        kept = np.exp(-self._rate * np.float32(seconds))
         self._state = kept * self._state + np.sqrt(1.0 - kept**2) * self._fresh()
 
     def _fresh(self) -> np.ndarray:
@@ -166,9 +182,9 @@ def _gaussian(sigma: float) -> np.ndarray:
     return np.asarray((kernel / np.linalg.norm(kernel)).astype(np.float32))
 
 
-def _with_side_lobes(main_lobe: np.ndarray) -> np.ndarray:
+def _with_side_lobes(main_lobe: np.ndarray, height: float) -> np.ndarray:
     """Add a low, three times wider floor: the smear beside bright reflectors."""
     reach = 3 * (len(main_lobe) // 2)
-    floor = np.hanning(2 * reach + 3)[1:-1].astype(np.float32) * main_lobe.max() * _SIDE_LOBE
+    floor = np.hanning(2 * reach + 3)[1:-1].astype(np.float32) * main_lobe.max() * height
     floor[reach - len(main_lobe) // 2 : reach + len(main_lobe) // 2 + 1] += main_lobe
     return floor

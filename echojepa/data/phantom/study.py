@@ -1,54 +1,70 @@
-"""Write phantom studies as video files with a manifest, on any number of processes.
+"""Write phantom studies as video files with a manifest.
 
-    manifest = write_phantom(PhantomConfig(num_studies=100), Path("phantom"), num_processes=4)
+    manifest = write_phantom(PhantomConfig(num_studies=100), Path("phantom"))
 
-A folder that was left half-way is finished by the same call. It holds:
+A folder that was left half-way is finished by the same call. It holds (in the layout `flat`):
 
-    clips/<clip_id>.mp4 or .avi    one per patient, view and take
-    records/<study_id>.json        what was written, with hashes: what a resumed call checks
-    phantom.json                   the settings
-    manifest.parquet               written last
+    clips/<clip_id>.mp4, .avi or .dcm   one per study, view and take
+    records/<study_id>.json             what was written, with hashes: what a resumed call checks
+    phantom.json                        the settings
+    card.md                             what the data set is, for its users
+    manifest.parquet                    written last
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from echojepa.config import binding_differences, to_tree
 from echojepa.data.manifest import SCHEMA, assign_splits, write_manifest
-from echojepa.data.phantom.clip import render_clip
+from echojepa.data.phantom.card import card
+from echojepa.data.phantom.clip import Clip, patient_number, render_clip
 from echojepa.data.phantom.config import PhantomConfig
+from echojepa.data.phantom.dicom import DicomFacts, write_dicom
+from echojepa.data.phantom.identity import draw_identity
+from echojepa.data.phantom.layouts import clip_path, pseudonym, write_lists
 from echojepa.data.phantom.views import VIEWS
 from echojepa.data.phantom.write import write_video
 from echojepa.errors import PhantomError
 
-_LABELS = ("lvef", "edv_ml", "esv_ml", "heart_rate")
-_TABLE_SCHEMA = pa.schema([*SCHEMA, *(pa.field(name, pa.float64()) for name in _LABELS)])
+VERSION = 2
+"""Of the data that a config gives: raised whenever the same config would give other pixels."""
+
+MapStudies = Callable[[Callable[[int], list[dict[str, Any]]], Iterable[int]], Iterable[Any]]
+"""Applies a function to study numbers, in order: `map`, or one that uses a cluster."""
+
+_LABELS = ("lvef", "edv_ml", "esv_ml", "heart_rate", "wall_cm", "tapse_cm", "rvsp")
+_KINDS = ("vendor", "rhythm", "wall_motion")
+TABLE_SCHEMA = pa.schema(
+    [
+        *SCHEMA,
+        *(pa.field(name, pa.float64()) for name in _LABELS),
+        *(pa.field(name, pa.string()) for name in _KINDS),
+    ]
+)
 _SETTINGS = "phantom.json"
 
 
 def write_phantom(
     config: PhantomConfig,
     out: Path,
-    num_processes: int = 1,
+    map_studies: MapStudies = map,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write `config.num_studies` studies into the folder `out`; return the manifest's path.
 
-    The files are the same bytes for any number of processes. Clips that are complete (by their
+    The files are the same bytes however the studies are mapped. Clips that are complete (by their
     recorded hash) are kept; more studies can be added to a folder later.
 
     Args:
@@ -56,38 +72,33 @@ def write_phantom(
 
     Raises:
         PhantomError: `out` cannot be written, or holds something else or a phantom with other
-            settings, or a process was killed.
+            settings.
     """
-    if num_processes < 1:
-        raise PhantomError(f"num_processes = {num_processes} is not above 0", "Give at least 1.")
-    rows: list[dict[str, Any]] = []
-    with _explained(out):
+    tables: list[pa.Table] = []
+    with explained(out):
         _prepare(config, out)
-        with closing(_studies(config, out, num_processes)) as studies:
-            for done, study_rows in enumerate(studies, start=1):
-                rows += study_rows
-                if progress is not None:
-                    progress(done, config.num_studies)
-        table = pa.Table.from_pylist(rows, schema=_TABLE_SCHEMA)
-        table = assign_splits(table, config.split_fractions, config.seed)
+        studies = map_studies(partial(write_study, config, out), range(config.num_studies))
+        for done, rows in enumerate(studies, start=1):
+            tables.append(pa.Table.from_pylist(rows, schema=TABLE_SCHEMA))
+            if progress is not None:
+                progress(done, config.num_studies)
+        table = _with_splits(config, pa.concat_tables(tables))
+        write_lists(config, _rows_of(table), out)
+        if config.planted_identities:
+            _list_identities(config, out)
+        (out / "card.md").write_text(card(config, table))
         return write_manifest(table, out / "manifest.parquet")
 
 
 @contextmanager
-def _explained(out: Path) -> Iterator[None]:
-    """Turn what can go wrong with a folder or a process into an error that says what to do."""
+def explained(out: Path) -> Iterator[None]:
+    """Turn what can go wrong with a folder into an error that says what to do."""
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
         raise PhantomError(
             f"cannot write a phantom: {reason}", "Give a folder that can be written.", str(out)
-        ) from error
-    except BrokenProcessPool as error:
-        raise PhantomError(
-            "a process that rendered clips was killed",
-            "Call again to resume, with fewer processes if memory was short.",
-            str(out),
         ) from error
 
 
@@ -99,6 +110,12 @@ def _prepare(config: PhantomConfig, out: Path) -> None:
         raise PhantomError(
             "the folder is not empty and holds no phantom", "Give a new or empty one.", str(out)
         )
+    if settings is not None and settings.pop("version", None) != VERSION:
+        raise PhantomError(
+            f"the folder holds a phantom of another version than {VERSION}",
+            "Give another folder, or delete this one.",
+            str(out),
+        )
     changed = binding_differences(settings, config) if settings is not None else []
     if changed:
         raise PhantomError(
@@ -106,82 +123,115 @@ def _prepare(config: PhantomConfig, out: Path) -> None:
             "Give another folder, delete this one, or repeat its settings (phantom.json).",
             str(out),
         )
-    _write_json(to_tree(config), out / _SETTINGS)
-    for name in ("clips", "records"):
-        (out / name).mkdir(exist_ok=True)
+    _write_json({"version": VERSION, **to_tree(config)}, out / _SETTINGS)
+    (out / "records").mkdir(exist_ok=True)
 
 
-def _studies(
-    config: PhantomConfig, out: Path, num_processes: int
-) -> Generator[list[dict[str, Any]], None, None]:
-    """Yields the manifest rows of each study, in order."""
-    write = partial(_write_study, config, out)
-    numbers = range(config.num_studies)
-    if num_processes == 1:
-        yield from map(write, numbers)
-        return
-    # Spawned, not forked: the caller may hold threads and locks. Rendering is one core's work.
-    with ProcessPoolExecutor(
-        min(num_processes, config.num_studies),
-        get_context("spawn"),
-        initializer=cv2.setNumThreads,
-        initargs=(1,),
-    ) as pool:
-        try:
-            yield from pool.map(write, numbers)
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _with_splits(config: PhantomConfig, table: pa.Table) -> pa.Table:
+    """Splits by patient; the held-out vendor's patients are in the test split."""
+    table = assign_splits(table, config.split_fractions, config.seed)
+    if config.held_out_vendor is None:
+        return table
+    held = pc.equal(table["vendor"], config.held_out_vendor)
+    splits = pc.if_else(held, "test", table["split"])
+    return table.set_column(table.column_names.index("split"), "split", splits)
 
 
-def _write_study(config: PhantomConfig, out: Path, study: int) -> list[dict[str, Any]]:
+def _rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
+    for batch in table.to_batches(max_chunksize=1000):
+        yield from batch.to_pylist()
+
+
+def write_study(config: PhantomConfig, out: Path, study: int) -> list[dict[str, Any]]:
     """Write the clips of one study that aren't there yet; return their manifest rows."""
-    record = out / "records" / f"{_pseudonym(config, 'study', study)}.json"
+    cv2.setNumThreads(1)
+    record = out / "records" / f"{pseudonym(config, 'study', study)}.json"
     known = {row["clip_id"]: row for row in _read_json(record) or []}
+    takes = [(view, take) for view in config.views for take in range(config.clips_per_view)]
     rows = []
-    for view in config.views:
-        for take in range(config.clips_per_view):
-            row = known.get(_pseudonym(config, "clip", study, view, take))
-            if row is None or _content_hash(out / row["uri"]) != row["content_hash"]:
-                row = _write_clip(config, out, study, view, take)
-            rows.append(row)
+    for number, (view, take) in enumerate(takes):
+        row = known.get(pseudonym(config, "clip", study, view, take))
+        if row is None or _content_hash(out / row["uri"]) != row["content_hash"]:
+            row = _write_clip(config, out, study, (view, take, number))
+        rows.append(row)
     if rows != list(known.values()):
         _write_json(rows, record)
     return rows
 
 
 def _write_clip(
-    config: PhantomConfig, out: Path, study: int, view: str, take: int
+    config: PhantomConfig, out: Path, study: int, which: tuple[str, int, int]
 ) -> dict[str, Any]:
     """Render and write one clip; return its manifest row."""
+    view, take, number = which
     clip = render_clip(config, study, view, take)
-    clip_id = _pseudonym(config, "clip", study, view, take)
-    lot = np.random.default_rng([config.seed, study, 1 + list(VIEWS).index(view), take, 1])
-    suffix = ".avi" if lot.random() < config.avi_fraction else ".mp4"
-    uri = f"clips/{clip_id}{suffix}"
-    write_video(clip.frames, clip.native_fps, out / uri)
-    return {
+    first = patient_number(config, study)[0]
+    clip_id = pseudonym(config, "clip", study, view, take)
+    lots = np.random.default_rng([config.seed, 6, study, list(VIEWS).index(view), take]).random(2)
+    suffix = ".dcm" if lots[0] >= 1.0 - config.dicom_fraction else ".mp4"
+    suffix = ".avi" if lots[0] < config.avi_fraction else suffix
+    uri = clip_path(config, first, study, number, clip_id, suffix)
+    (out / uri).parent.mkdir(parents=True, exist_ok=True)
+    names = {
         "clip_id": clip_id,
-        "patient_id": _pseudonym(config, "patient", study),
-        "study_id": _pseudonym(config, "study", study),
+        "patient_id": pseudonym(config, "patient", first),
+        "study_id": pseudonym(config, "study", study),
+    }
+    if suffix == ".dcm":
+        who = draw_identity(config.seed, first) if config.planted_identities else None
+        facts = DicomFacts(
+            **names,
+            manufacturer=clip.patient.vendor,
+            native_fps=clip.native_fps,
+            pixel_cm=clip.scanner.pixel_cm,
+            box=_sector_box(clip),
+            identity=who,
+            compressed=bool(lots[1] < 0.5),
+        )
+        write_dicom(clip.frames, facts, out / uri)
+    else:
+        write_video(clip.frames, clip.native_fps, out / uri)
+    return {
+        **names,
+        **_facts(config, clip, view),
         "uri": uri,
+        "content_hash": _content_hash(out / uri),
+    }
+
+
+def _facts(config: PhantomConfig, clip: Clip, view: str) -> dict[str, Any]:
+    """What the manifest says about a clip's content."""
+    patient = clip.patient
+    return {
         "num_frames": config.num_frames,
         "native_fps": clip.native_fps,
         "height": config.size,
         "width": config.size,
         "view": view,
-        "doppler": "none",
+        "doppler": "colour" if clip.frames.ndim == 4 else "none",
         "split": None,
-        "population": "phantom",
-        "content_hash": _content_hash(out / uri),
+        "population": patient.population,
         **clip.labels,
+        "vendor": patient.vendor,
+        "rhythm": patient.rhythm,
+        "wall_motion": patient.wall_motion,
     }
 
 
-def _pseudonym(config: PhantomConfig, *what: str | int) -> str:
-    """An opaque name: 16 hexadecimal digits that say nothing about what they name."""
-    text = "/".join(map(str, what))
-    key = f"phantom {config.seed}".encode()
-    return hashlib.blake2b(text.encode(), key=key, digest_size=8).hexdigest()
+def _sector_box(clip: Clip) -> tuple[int, int, int, int]:
+    rows, columns = np.nonzero(clip.scanner.sector())
+    return int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())
+
+
+def _list_identities(config: PhantomConfig, out: Path) -> None:
+    """Say what was planted for which patient: the key to what must have gone."""
+    lines = ["patient_id,name,number,birth_date"]
+    patients = {patient_number(config, study)[0] for study in range(config.num_studies)}
+    for patient in sorted(patients):
+        who = draw_identity(config.seed, patient)
+        name = pseudonym(config, "patient", patient)
+        lines.append(f"{name},{who.dicom_name},{who.number},{who.birth_date}")
+    (out / "identities.csv").write_text("\n".join(lines) + "\n")
 
 
 def _content_hash(path: Path) -> str | None:

@@ -1,148 +1,138 @@
-"""The standard views: how each cuts the heart, what it shows, and how it lies in the image.
+"""The standard views: where the probe stands, and which plane it cuts.
 
-A new view is one more entry of `VIEWS`.
+A new view is one more entry of `VIEWS`. Standards: Mitchell et al., J. Am. Soc. Echocardiogr.
+32:1, 2019.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 
-from echojepa.data.phantom.chamber import Cut
-from echojepa.data.phantom.heart import Anatomy, Heart
-from echojepa.data.phantom.surroundings import draw_surroundings
-from echojepa.data.phantom.tissue import Leaflet, Moment, Papillary, Pose, Tissue, Wall, WallLook
+from echojepa.data.phantom.heart import AORTIC_ANGLE_RAD, Heart
+from echojepa.data.phantom.plane import Plane
+
+ViewName = Literal[
+    "A4C", "A5C", "A2C", "A3C", "PLAX", "PSAX-AV", "PSAX-MV", "PSAX-PM", "PSAX-AP", "SC4C", "OTHER"
+]
+
+_UP = np.array([0.0, 0.0, 1.0])
+_BEAM_CM = np.linspace(-16.0, 16.0, 321)
 
 
 @dataclass(frozen=True)
 class View:
     """One standard view."""
 
-    cut: Callable[[Heart, Anatomy], dict[str, Cut]]
-    """The chambers that the image plane meets."""
-    walls: tuple[WallLook, ...]
-    inserts: Callable[[Moment, np.random.Generator], list[Tissue]]
-    """Valves and muscles inside of the cavities, drawn at end-diastole."""
-    pose: Callable[[Heart, np.random.Generator], Pose]
-    depth_cm: Callable[[Heart], float]
-    """Depth from the pose's origin to the far end of the heart."""
-    slip_cm: Callable[[Heart, Anatomy], float]
-    """How far the tissue has moved through the image plane since end-diastole."""
+    plane: Callable[[Heart, np.random.Generator], Plane]
+    """The textbook plane, aimed at a landmark where its probe still stands."""
+    window: Literal["apical", "parasternal", "subcostal"]
+    """Through what the heart is seen."""
+    wobble_deg: tuple[float, float, float] = (7.0, 3.0, 6.0)
+    """Standard deviation of rotation, tilt and rock in practice."""
 
 
-class Scene:
-    """One heart in one view: all of its scatterers, and where they are at any time."""
+def draw_plane(view: str, heart: Heart, chest: float, rng: np.random.Generator) -> Plane:
+    """Draw a sonographer's try at a view: turned, tilted, shifted, foreshortened.
 
-    def __init__(self, heart: Heart, view: str, rng: np.random.Generator) -> None:
-        self._heart, self._view = heart, VIEWS[view]
-        self._pose = self._view.pose(heart, rng)
-        self.depth_cm = self._pose.origin_cm[1] + self._view.depth_cm(heart) + rng.uniform(0.8, 2.0)
-        """Of the sector that shows it."""
-        rest = self.moment(0.0)
-        self._tissues: list[Tissue] = [Wall(look, rest, rng) for look in self._view.walls]
-        self._tissues += self._view.inserts(rest, rng)
-        self._tissues += draw_surroundings(rest, self.depth_cm, rng)
-        self.level = np.concatenate([tissue.level for tissue in self._tissues])
-        """Amplitudes [n]."""
-        self.pace = np.concatenate([np.full(len(t.level), t.pace) for t in self._tissues])
-        """Rates of decorrelation [n] relative to muscle."""
-
-    def moment(self, seconds: float) -> Moment:
-        """The heart at a time, cut and posed."""
-        anatomy = self._heart.at(seconds)
-        return Moment(anatomy, self._view.cut(self._heart, anatomy), self._pose)
-
-    def place(self, seconds: float) -> np.ndarray:
-        """Image points float32 [n, 2] of all scatterers (NaN where covered)."""
-        moment = self.moment(seconds)
-        points = np.concatenate([tissue.place(moment) for tissue in self._tissues])
-        return np.asarray(points.astype(np.float32))
-
-    def slip_cm(self, seconds: float) -> float:
-        """How far the tissue has moved through the image plane since end-diastole."""
-        return self._view.slip_cm(self._heart, self._heart.at(seconds))
+    `chest` scales the distance from the skin to the heart.
+    """
+    kind = VIEWS[view]
+    plane = kind.plane(heart, rng)
+    gap = rng.uniform(3.2, 4.6) if kind.window == "subcostal" else rng.uniform(1.5, 2.6)
+    scale = heart.size * (0.4 + 0.6 * chest)
+    plane = plane.moved(nearest_cm(heart, plane) - gap * scale)
+    offset = rng.normal(0.0, (0.5, 0.25), 2) * heart.size
+    probe = plane.probe_cm + offset[0] * plane.axes[0] + offset[1] * plane.axes[2]
+    rotation, tilt, rock = np.deg2rad(rng.normal(0.0, kind.wobble_deg))
+    breath_cm, seconds = rng.uniform(0.08, 0.35) * heart.size, rng.uniform(3.0, 5.0)
+    return Plane(probe, plane.axes, breath_cm, seconds).turned(rotation, tilt, rock)
 
 
-def _apical_cut(heart: Heart, anatomy: Anatomy) -> dict[str, Cut]:
-    return {name: chamber.long_cut() for name, chamber in anatomy.chambers.items()}
+def nearest_cm(heart: Heart, plane: Plane) -> float:
+    """Where the middle beam first meets the heart, from the plane's probe position."""
+    points = plane.probe_cm + _BEAM_CM[:, None] * plane.axes[1]
+    inside = heart.rest.distance_cm(points) < 0.0
+    return float(_BEAM_CM[np.argmax(inside)]) if inside.any() else 0.0
 
 
-def _inflow_valves(rest: Moment, rng: np.random.Generator) -> list[Tissue]:
-    return [
-        Leaflet(valve, hinge, rest, rng) for valve in ("mitral", "tricuspid") for hinge in (0, 1)
-    ]
+def _azimuth(angle_rad: float) -> np.ndarray:
+    return np.array([np.cos(angle_rad), np.sin(angle_rad), 0.0])
 
 
-def _apical_pose(heart: Heart, rng: np.random.Generator) -> Pose:
-    """The apex under the probe, the septum near the middle of the image."""
-    return Pose(
-        origin_cm=(rng.normal(1.2, 0.4), rng.uniform(2.0, 2.8)),
-        tilt_rad=rng.normal(0.05, 0.08),
-        breath_cm=rng.uniform(0.05, 0.2),
-        breath_seconds=rng.uniform(3.0, 5.0),
-    )
+def _apical(lateral_deg: float) -> Callable[[Heart, np.random.Generator], Plane]:
+    """From the apex, with the wall at an angle on the right of the image."""
+
+    def plane(heart: Heart, rng: np.random.Generator) -> Plane:
+        away = np.array([-0.9, -0.3, 0.0]) * heart.size  # the septum, not the axis, in the middle
+        lateral = _azimuth(np.deg2rad(lateral_deg))
+        inside = (away @ lateral) * lateral
+        return Plane.aimed(inside, _UP - 0.02 * inside, lateral)
+
+    return plane
 
 
-def _papillary_level_cm(heart: Heart) -> float:
-    """z of the short-axis plane: half-way along the cavity at end-diastole."""
+def _five_chamber(heart: Heart, rng: np.random.Generator) -> Plane:
+    """The four-chamber plane tilted forward until it cuts the aortic root."""
+    root = np.asarray(heart.rest.valves["aortic"].center_cm)
+    start = np.array([-0.7 * heart.size, 0.0, 0.0])
+    return Plane.aimed(start, np.array([0.0, root[1], root[2]]), np.array([1.0, 0.0, 0.0]))
+
+
+def _parasternal_long(heart: Heart, rng: np.random.Generator) -> Plane:
+    """From the front, across the axis: apex to the left, aorta to the right."""
     lv = heart.rest.chambers["lv"]
-    return lv.tip_cm + 0.5 * lv.length_cm
+    at = np.array([0.0, 0.0, 0.8 * lv.shape.height_cm])
+    return Plane.aimed(at, _azimuth(AORTIC_ANGLE_RAD + np.pi), _UP)
 
 
-def _short_axis_cut(heart: Heart, anatomy: Anatomy) -> dict[str, Cut]:
-    level = _papillary_level_cm(heart)
-    return {name: anatomy.chambers[name].short_cut(level) for name in ("lv", "rv")}
+def _parasternal_short(level: float, beyond: float = 0.0) -> Callable[..., Plane]:
+    """From the front, a plane of constant z: `level` of the ventricle's height, or beyond it."""
+
+    def plane(heart: Heart, rng: np.random.Generator) -> Plane:
+        height = heart.rest.chambers["lv"].shape.height_cm
+        at = np.array([-0.6 * heart.size, 0.0, level * height + beyond * heart.size])
+        depth = _azimuth(np.deg2rad(72.0))
+        return Plane.aimed(at, depth, _azimuth(np.deg2rad(-18.0)))
+
+    return plane
 
 
-def _papillary_muscles(rest: Moment, rng: np.random.Generator) -> list[Tissue]:
-    """The anterolateral one at about 4 o'clock, the posteromedial one at about 8."""
-    return [Papillary(turn + rng.normal(0.0, 0.03), rest, rng) for turn in (0.68, -0.72)]
+def _subcostal(heart: Heart, rng: np.random.Generator) -> Plane:
+    """Through the liver: the right heart near the probe, the apex to the right."""
+    height = heart.rest.chambers["lv"].shape.height_cm
+    at = np.array([-1.0 * heart.size, 0.0, 0.72 * height])
+    return Plane.aimed(at, np.array([0.9, -0.05, 0.42]), -_UP)
 
 
-def _short_axis_pose(heart: Heart, rng: np.random.Generator) -> Pose:
-    """The left ventricle right of the middle, the right one towards the probe on the left."""
-    lv = heart.rest.chambers["lv"]
-    outside = lv.radius_cm[1] + lv.wall_cm
-    return Pose(
-        origin_cm=(rng.normal(0.9, 0.4), rng.uniform(2.6, 3.4) + outside),
-        tilt_rad=rng.normal(0.35, 0.12),
-        breath_cm=rng.uniform(0.05, 0.2),
-        breath_seconds=rng.uniform(3.0, 5.0),
-    )
+def _other(heart: Heart, rng: np.random.Generator) -> Plane:
+    """No standard view: an oblique plane, at least 28 degrees away from all of theirs."""
+    height = heart.rest.chambers["lv"].shape.height_cm
+    at = np.array([0.0, 0.0, height * rng.uniform(0.4, 0.9)]) + rng.normal(0.0, 0.8, 3)
+    while True:
+        depth, lateral = rng.normal(0.0, 1.0, (2, 3))
+        plane = Plane.aimed(at, depth, lateral)
+        normals = [VIEWS[name].plane(heart, rng).axes[2] for name in STANDARD_VIEWS]
+        if np.abs(normals @ plane.axes[2]).max() < np.cos(np.deg2rad(28.0)):
+            return plane
 
 
-def _short_axis_slip_cm(heart: Heart, anatomy: Anatomy) -> float:
-    """The base descends towards a still apex, the plane's tissue in proportion."""
-    base = heart.rest.mitral.plane_cm
-    return _papillary_level_cm(heart) / base * (base - anatomy.mitral.plane_cm)
-
-
-VIEWS = {
-    "A4C": View(
-        cut=_apical_cut,
-        walls=(
-            WallLook("lv", level=1.0, endocardium=1.5, pericardium=2.5),
-            WallLook("rv", level=0.8, endocardium=1.0, pericardium=2.0, covered_by=("lv",)),
-            WallLook("la", level=0.8, endocardium=1.0, pericardium=3.0),
-            WallLook("ra", level=0.8, endocardium=1.0, pericardium=2.5, covered_by=("lv", "la")),
-        ),
-        inserts=_inflow_valves,
-        pose=_apical_pose,
-        depth_cm=lambda heart: heart.rest.chambers["la"].tip_cm,
-        slip_cm=lambda heart, anatomy: 0.0,
-    ),
-    "PSAX-PM": View(
-        cut=_short_axis_cut,
-        walls=(
-            WallLook("lv", level=1.0, endocardium=1.2, pericardium=4.0),
-            WallLook("rv", level=0.8, endocardium=1.0, pericardium=1.5, covered_by=("lv",)),
-        ),
-        inserts=_papillary_muscles,
-        pose=_short_axis_pose,
-        depth_cm=lambda heart: heart.rest.chambers["lv"].radius_cm[1] + heart.lv_wall_cm + 0.8,
-        slip_cm=_short_axis_slip_cm,
-    ),
+VIEWS: dict[str, View] = {
+    "A4C": View(_apical(0.0), "apical", (7.0, 2.0, 6.0)),
+    "A5C": View(_five_chamber, "apical", (7.0, 2.0, 6.0)),
+    "A2C": View(_apical(-80.0), "apical"),
+    "A3C": View(_apical(float(np.rad2deg(AORTIC_ANGLE_RAD))), "apical"),
+    "PLAX": View(_parasternal_long, "parasternal"),
+    "PSAX-AV": View(_parasternal_short(1.0, 0.9), "parasternal"),
+    "PSAX-MV": View(_parasternal_short(0.8), "parasternal"),
+    "PSAX-PM": View(_parasternal_short(0.52), "parasternal"),
+    "PSAX-AP": View(_parasternal_short(0.2), "parasternal"),
+    "SC4C": View(_subcostal, "subcostal"),
+    "OTHER": View(_other, "apical"),
 }
 """By the name that the manifest's column `view` holds."""
+STANDARD_VIEWS = tuple(name for name in VIEWS if name != "OTHER")
+assert tuple(VIEWS) == get_args(ViewName)

@@ -1,4 +1,4 @@
-"""Grey frames to a video file: H.264 in MP4 or Motion JPEG in AVI.
+"""Frames to a video file: H.264 in MP4 or Motion JPEG in AVI.
 
 The bytes depend on nothing but the frames and the rate: one encoding thread, no dates, no versions
 of the muxer.
@@ -20,7 +20,9 @@ _CODECS = {
 
 
 def write_video(frames: np.ndarray, native_fps: float, path: Path) -> None:
-    """Write frames uint8 [T, H, W] at their native rate; the suffix of `path` names the format.
+    """Write frames uint8 [T, H, W] or [T, H, W, 3] (RGB) at their native rate.
+
+    The suffix of `path` names the format.
 
     The file appears under its name only when it is complete.
 
@@ -33,11 +35,11 @@ def write_video(frames: np.ndarray, native_fps: float, path: Path) -> None:
     rate = Fraction(native_fps).limit_denominator(1001)
     with av.open(str(partial), "w", format=container, options=muxing) as output:
         stream = output.add_stream(codec, rate=rate, options={**options, "flags": "+bitexact"})
-        stream.height, stream.width = frames.shape[1:]
+        stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = pixel_format
         stream.thread_count = 1
         for frame in frames:
-            rgb = np.repeat(frame[..., None], 3, axis=2)
+            rgb = frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2)
             output.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
         output.mux(stream.encode(None))
     partial.replace(path)

@@ -1,0 +1,166 @@
+"""How hard the benchmark phantom is, and that it gives nothing away but by moving.
+
+pytest -m soak tests/benchmarks/test_phantom_calibration.py -s
+
+Supervised networks and random encoders only: no pretrained encoder has part in it. Writes the data
+set of configs/data/phantom.yaml into the folder $PHANTOM, or a temporary one: hours on two cores.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from readers import Shown, read, train_reader
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from echojepa.config import load
+from echojepa.data.augment import crop_resize
+from echojepa.data.decode import read_frames
+from echojepa.data.manifest import read_manifest
+from echojepa.data.phantom import PhantomConfig
+from echojepa.data.phantom.views import VIEWS
+from echojepa.data.sampling import ClipConfig, centre_view
+from echojepa.launch.connect import ClusterConfig, connected
+from echojepa.launch.phantom import map_on_ray, run
+from echojepa.models.encoder import EncoderConfig
+from echojepa.probes.features import EncoderSource, encode, load_view
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(6 * 3600)]
+CONFIG = Path(__file__).parents[2] / "configs" / "data" / "phantom.yaml"
+CLIP = ClipConfig(num_frames=16, fps=12.0, size=64)
+STILL_SIZE = 112
+LV_VIEWS = ("A4C", "A2C", "A3C", "PLAX", "PSAX-MV", "PSAX-PM")
+LABEL_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Data:
+    """Every clip of the phantom, small."""
+
+    rows: dict[str, np.ndarray]
+    """Columns of the manifest, and `num_bytes` of the file, [N] each."""
+    clips: np.ndarray
+    """uint8 [N, 16, 64, 64]."""
+    stills: np.ndarray
+    """One frame of each at any time of the beat, uint8 [N, 1, 112, 112]."""
+
+    def where(self, split: str, views: tuple[str, ...] = tuple(VIEWS)) -> np.ndarray:
+        """Positions of clips."""
+        return np.flatnonzero(
+            (self.rows["split"] == split) & np.isin(self.rows["view"], list(views))
+        )
+
+
+def decoded(folder: Path, row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, int]:
+    """A clip, a still and the size of the file."""
+    uri = str(folder / row["uri"])
+    clip = load_view({**row, "uri": uri}, CLIP)[..., 1]
+    _, box = centre_view(row, CLIP)
+    any_frame = int(row["clip_id"], 16) % row["num_frames"]
+    still = read_frames(uri, np.array([any_frame]), num_promised=row["num_frames"])
+    return clip, crop_resize(still, box, STILL_SIZE)[..., 1], Path(uri).stat().st_size
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    folder = Path(os.environ.get("PHANTOM") or tempfile.mkdtemp())
+    with connected(ClusterConfig()):
+        manifest = run(load(CONFIG, [], PhantomConfig), folder, ClusterConfig())
+        table = read_manifest(manifest)
+        seen = list(map_on_ray(partial(decoded, folder), table.to_pylist()))
+    clips, stills, num_bytes = (np.stack(part) for part in zip(*seen, strict=True))
+    rows = {name: np.array(table[name].to_pylist()) for name in table.column_names}
+    return Data({**rows, "num_bytes": num_bytes}, clips, stills)
+
+
+def r2(said: np.ndarray, truth: np.ndarray) -> float:
+    return float(1.0 - np.square(said - truth).sum() / np.square(truth - truth.mean()).sum())
+
+
+def read_ejection_fraction(
+    data: Data, pictures: np.ndarray, views: tuple[str, ...], num_epochs: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a supervised reader says of the test clips, percent [n], and their positions [n]."""
+    train, test = data.where("train", views), data.where("test", views)
+    labels = data.rows["lvef"]
+    mean, deviation = labels[train].mean(), labels[train].std()
+    shown = Shown(pictures[train], ((labels[train] - mean) / deviation).astype(np.float32))
+    reader = train_reader(shown, None, num_epochs)
+    return read(reader, pictures[test])[:, 0] * deviation + mean, test
+
+
+def test_supervised_training_reads_the_ejection_fraction_off_moving_pictures(data: Data) -> None:
+    said, test = read_ejection_fraction(data, data.clips, LV_VIEWS, 40)
+    truth = data.rows["lvef"][test]
+    mean = data.rows["lvef"][data.where("train", LV_VIEWS)].mean()
+    error, trivial = np.abs(said - truth), np.abs(mean - truth)
+    print(f"\nsupervised: MAE {error.mean():.2f}, predict-mean {trivial.mean():.2f}, "
+          f"R2 {r2(said, truth):.2f}, {len(test)} test clips")  # fmt: skip
+    for name in ("view", "vendor", "population", "rhythm"):
+        for value in np.unique(data.rows[name][test]):
+            of = data.rows[name][test] == value
+            print(f"  {name} {value}: MAE {error[of].mean():.2f} ({of.sum()} clips)")
+    assert error.mean() <= 0.5 * trivial.mean()
+
+
+def test_one_frame_does_not_show_the_ejection_fraction(data: Data) -> None:
+    said, test = read_ejection_fraction(data, data.stills, LV_VIEWS, 30)
+    found = r2(said, data.rows["lvef"][test])
+    print(f"\none supervised frame: R2 {found:.2f}")
+    assert found <= 0.3
+
+
+def test_what_surrounds_the_picture_does_not_show_the_ejection_fraction(data: Data) -> None:
+    names = ("native_fps", "num_frames", "height", "width", "num_bytes", "heart_rate")
+    features = np.stack([data.rows[name] for name in names], axis=1).astype(float)
+    train, test = data.where("train"), data.where("test")
+    trees = HistGradientBoostingRegressor(max_iter=100, learning_rate=0.05, max_leaf_nodes=8)
+    said = trees.fit(features[train], data.rows["lvef"][train]).predict(features[test])
+    found = r2(said, data.rows["lvef"][test])
+    print(f"\nframe rate, length, sizes, bytes and heart rate: R2 {found:.3f}")
+    assert found <= 0.05
+
+
+def few_labels(data: Data, seed: int) -> np.ndarray:
+    """One per cent of the training clips, as many of each view as of any other."""
+    rng = np.random.default_rng(seed)
+    train = data.where("train")
+    per_view = max(round(LABEL_SHARE * len(train) / len(VIEWS)), 1)
+    of_view = [train[data.rows["view"][train] == view] for view in VIEWS]
+    return np.concatenate([rng.choice(clips, per_view, replace=False) for clips in of_view])
+
+
+def test_views_from_one_per_cent_of_the_labels(data: Data) -> None:
+    answers = np.array([list(VIEWS).index(view) for view in data.rows["view"]])
+    test = data.where("test")
+    encoder = EncoderSource(None, EncoderConfig(width=96, depth=3, num_heads=4, patch_size=8))
+    built = encoder.build()
+    features = np.concatenate(
+        [
+            encode(built, np.repeat(data.clips[i : i + 32, ..., None], 3, axis=4), "mean_std")
+            for i in range(0, len(data.clips), 32)
+        ]
+    )
+    scores: dict[str, list[float]] = {"supervised": [], "random encoder, linear probe": []}
+    for seed in range(3):
+        few = few_labels(data, seed)
+        reader = train_reader(Shown(data.clips[few], answers[few]), len(VIEWS), 150, seed)
+        said = read(reader, data.clips[test]).argmax(axis=1)
+        scores["supervised"].append(float((said == answers[test]).mean()))
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=2000))
+        probe.fit(features[few], answers[few])
+        score = float(probe.score(features[test], answers[test]))
+        scores["random encoder, linear probe"].append(score)
+    for name, found in scores.items():
+        print(f"\n{name}, {len(few)} labels: accuracy {np.mean(found):.3f} +- {np.std(found):.3f}")
+        assert 0.3 <= np.mean(found) <= 0.8, name

@@ -1,0 +1,113 @@
+"""Phantoms rendered by a real Ray cluster: the same bytes, whatever happens; the gallery plays."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from actors import task_pids
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from echojepa.data.phantom import PhantomConfig, write_phantom
+from echojepa.data.phantom.gallery import list_exhibits
+from echojepa.errors import PhantomError
+from echojepa.launch.connect import ClusterConfig
+from echojepa.launch.phantom import map_on_ray, run
+
+pytestmark = pytest.mark.integration
+CONFIG = PhantomConfig(
+    num_studies=6,
+    size=48,
+    num_frames=10,
+    views=("A4C", "PLAX"),
+    dicom_fraction=0.3,
+    colour_fraction=0.3,
+)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Every file under a folder, by relative path."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_cluster_writes_the_bytes_that_one_process_writes(
+    ray_cluster: str, tmp_path: Path
+) -> None:
+    write_phantom(CONFIG, tmp_path / "alone")
+    manifest = run(CONFIG, tmp_path / "ray", ClusterConfig(address=ray_cluster))
+    assert manifest == tmp_path / "ray" / "manifest.parquet"
+    assert files(tmp_path / "ray") == files(tmp_path / "alone")
+
+
+def test_killed_processes_are_replaced(ray_cluster: str, tmp_path: Path) -> None:
+    write_phantom(CONFIG, tmp_path / "alone")
+    stop = threading.Event()
+    killed: list[int] = []
+
+    def kill_two() -> None:
+        while not stop.wait(0.2) and len(killed) < 2:
+            found = [pid for pid in task_pids("_apply") if pid not in killed]
+            if found:
+                os.kill(found[0], signal.SIGKILL)
+                killed.append(found[0])
+                time.sleep(1.0)
+
+    thread = threading.Thread(target=kill_two)
+    thread.start()
+    try:
+        write_phantom(CONFIG, tmp_path / "ray", map_on_ray)
+    finally:
+        stop.set()
+        thread.join()
+    assert killed
+    assert files(tmp_path / "ray") == files(tmp_path / "alone")
+
+
+def die(number: int) -> int:
+    """End this process, as a kernel short of memory does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_a_clip_that_kills_every_process_is_said(ray_cluster: str) -> None:
+    with pytest.raises(PhantomError, match=r"was killed.*fewer CPUs"):
+        list(map_on_ray(die, [1]))
+
+
+def test_the_gallery_plays_in_a_browser(tmp_path: Path, browser: webdriver.Chrome) -> None:
+    page = tmp_path / "gallery.html"
+    settings = ("size=64", "num_frames=12")
+    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "echojepa"), "phantom-gallery", str(page), *settings],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(page)
+    browser.get(page.as_uri())
+    films = browser.find_elements(By.TAG_NAME, "video")
+    rooms = list_exhibits(PhantomConfig(num_studies=1))
+    captions = [exhibit.caption for room in rooms.values() for exhibit in room]
+    assert [film.get_attribute("aria-label") for film in films] == captions
+    assert [h.text for h in browser.find_elements(By.TAG_NAME, "h2")] == list(rooms)
+    playing = "return [...document.querySelectorAll('video')].every(v => v.readyState > 2)"
+    WebDriverWait(browser, 60).until(lambda b: b.execute_script(playing))
+    for film in films:
+        browser.execute_script("arguments[0].scrollIntoView()", film)
+        assert int(film.get_property("videoWidth")) == 64, film.get_attribute("aria-label")
+    WebDriverWait(browser, 10).until(lambda _: float(films[0].get_property("currentTime")) > 0)
+    assert not browser.get_log("browser"), "the console of the browser complains"
+    width = browser.execute_script("return document.documentElement.scrollWidth")
+    assert width <= 1000, "the page scrolls sideways"
