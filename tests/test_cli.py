@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from command import echojepa
 from ranks import pretrain_plain
 from typer.testing import CliRunner, Result
 
@@ -30,12 +31,6 @@ COMMANDS = (
     "drain-node",
     "watch-termination",
 )
-
-
-def echojepa(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The installed command, as a user starts it."""
-    command = [str(Path(sys.executable).parent / "echojepa"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_help_names_every_command() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from paths import contents
 from pydantic import ValidationError
 from pydicom import dcmread
 from pydicom.pixels import pixel_array
@@ -41,12 +42,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("phantom") / "one"
     write_phantom(TINY, out)
     return out
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """Every file under a folder, by relative path."""
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def decode(path: Path) -> np.ndarray:
@@ -96,7 +91,7 @@ def test_names_carry_no_view_and_no_label(folder: Path) -> None:
     assert len({row["clip_id"] for row in rows}) == 6
     assert len({row["study_id"] for row in rows}) == 3
     assert len({row["patient_id"] for row in rows}) == 2, "one patient came again"
-    names = "".join(files(folder))
+    names = "".join(contents(folder))
     assert not any(word in names.lower() for word in ("a4c", "psax", "lvef"))
 
 
@@ -104,32 +99,32 @@ def test_any_number_of_workers_writes_the_same_bytes(folder: Path, tmp_path: Pat
     calls: list[tuple[int, int]] = []
     with ThreadPoolExecutor(2) as pool:
         write_phantom(TINY, tmp_path / "two", pool.map, progress=lambda *c: calls.append(c))
-    assert files(tmp_path / "two") == files(folder)
+    assert contents(tmp_path / "two") == contents(folder)
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_lost_and_half_clips_are_written_again_and_others_kept(tmp_path: Path) -> None:
     config = TINY.model_copy(update={"num_studies": 2, "num_frames": 3})
     write_phantom(config, tmp_path)
-    before = files(tmp_path)
+    before = contents(tmp_path)
     clips = sorted((tmp_path / "clips").iterdir())
     clips[0].unlink()
     clips[1].write_bytes(clips[1].read_bytes()[:-100])
     kept = [clip.stat().st_mtime_ns for clip in clips[2:]]
     (tmp_path / "manifest.parquet").unlink()
     write_phantom(config, tmp_path)
-    assert files(tmp_path) == before
+    assert contents(tmp_path) == before
     assert [clip.stat().st_mtime_ns for clip in clips[2:]] == kept
 
 
 def test_a_damaged_record_is_not_trusted(tmp_path: Path) -> None:
     config = TINY.model_copy(update={"num_studies": 1, "num_frames": 3})
     write_phantom(config, tmp_path)
-    before = files(tmp_path)
+    before = contents(tmp_path)
     record = next((tmp_path / "records").iterdir())
     record.write_text(record.read_text()[:40])
     write_phantom(config, tmp_path)
-    assert files(tmp_path) == before
+    assert contents(tmp_path) == before
 
 
 def test_an_interrupted_call_leaves_whole_studies(tmp_path: Path) -> None:
@@ -152,7 +147,7 @@ def test_an_interrupted_call_leaves_whole_studies(tmp_path: Path) -> None:
 def test_studies_can_be_added_later(folder: Path, tmp_path: Path) -> None:
     write_phantom(TINY.model_copy(update={"num_studies": 1}), tmp_path)
     write_phantom(TINY, tmp_path)
-    assert files(tmp_path) == files(folder)
+    assert contents(tmp_path) == contents(folder)
 
 
 def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
@@ -160,7 +155,7 @@ def test_a_folder_with_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PhantomError, match=r"not empty.*new or empty") as caught:
         write_phantom(TINY, tmp_path)
     assert caught.value.where == str(tmp_path)
-    assert set(files(tmp_path)) == {"notes.txt"}
+    assert set(contents(tmp_path)) == {"notes.txt"}
 
 
 def test_a_folder_with_another_phantom_is_refused(folder: Path) -> None:
@@ -294,6 +289,7 @@ def test_dicom_regions_and_times_are_read_by_pydicom(tmp_path: Path) -> None:
     header = dcmread(tmp_path / row["uri"])
     clip = render_clip(config, 0, row["view"])
     region = header.SequenceOfUltrasoundRegions[0]
+    assert region.RegionDataType == (2 if row["doppler"] == "colour" else 1)
     assert region.PhysicalDeltaX == pytest.approx(clip.scanner.pixel_cm)
     columns = np.flatnonzero(clip.scanner.sector().any(axis=0))
     assert (region.RegionLocationMinX0, region.RegionLocationMaxX1) == (columns[0], columns[-1])

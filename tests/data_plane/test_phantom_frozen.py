@@ -1,6 +1,6 @@
 """What a version of the phantom looks like is frozen: results on it stay comparable.
 
-After a change that is meant to change pictures, raise `VERSION` in echojepa/data/phantom/study.py
+After a change that is meant to change pictures, raise `VERSION` in echojepa/data/phantom/config.py
 and run `python tests/data_plane/test_phantom_frozen.py`.
 """
 
@@ -13,7 +13,7 @@ import pytest
 
 from echojepa.config import load
 from echojepa.data.phantom import PhantomConfig, render_clip
-from echojepa.data.phantom.study import VERSION
+from echojepa.data.phantom.config import VERSION
 
 FROZEN = Path(__file__).parents[1] / "data" / "phantom_frames.npz"
 BENCHMARK = Path(__file__).parents[2] / "configs" / "data" / "phantom.yaml"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from command import echojepa
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
@@ -33,15 +31,7 @@ SHORT = (
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished demo, run as a user runs it, on a cluster of its own."""
     out = tmp_path_factory.mktemp("demo") / "out"
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "echojepa"), "demo", str(out), *SHORT],
-        capture_output=True,
-        text=True,
-        timeout=500,
-        check=False,
-        env=environment,
-    )
+    done = echojepa("demo", out, *SHORT, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "audit: 128 samples, each exactly once" in done.stderr
     assert str(out / "report.html") in done.stdout

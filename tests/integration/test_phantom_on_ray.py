@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 from actors import task_pids
+from command import echojepa
+from paths import contents
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
@@ -33,18 +33,13 @@ CONFIG = PhantomConfig(
 )
 
 
-def files(folder: Path) -> dict[str, bytes]:
-    """Every file under a folder, by relative path."""
-    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
 def test_a_cluster_writes_the_bytes_that_one_process_writes(
     ray_cluster: str, tmp_path: Path
 ) -> None:
     write_phantom(CONFIG, tmp_path / "alone")
     manifest = run(CONFIG, tmp_path / "ray", ClusterConfig(address=ray_cluster))
     assert manifest == tmp_path / "ray" / "manifest.parquet"
-    assert files(tmp_path / "ray") == files(tmp_path / "alone")
+    assert contents(tmp_path / "ray") == contents(tmp_path / "alone")
 
 
 def test_killed_processes_are_replaced(ray_cluster: str, tmp_path: Path) -> None:
@@ -68,32 +63,21 @@ def test_killed_processes_are_replaced(ray_cluster: str, tmp_path: Path) -> None
         stop.set()
         thread.join()
     assert killed
-    assert files(tmp_path / "ray") == files(tmp_path / "alone")
-
-
-def die(number: int) -> int:
-    """End this process, as a kernel short of memory does."""
-    os.kill(os.getpid(), signal.SIGKILL)
-    return number
+    assert contents(tmp_path / "ray") == contents(tmp_path / "alone")
 
 
 def test_a_clip_that_kills_every_process_is_said(ray_cluster: str) -> None:
+    def die(number: int) -> None:
+        """What a kernel short of memory does."""
+        os.kill(os.getpid(), signal.SIGKILL)
+
     with pytest.raises(PhantomError, match=r"was killed.*fewer CPUs"):
         list(map_on_ray(die, [1]))
 
 
 def test_the_gallery_plays_in_a_browser(tmp_path: Path, browser: webdriver.Chrome) -> None:
     page = tmp_path / "gallery.html"
-    settings = ("size=64", "num_frames=12")
-    environment = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "echojepa"), "phantom-gallery", str(page), *settings],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env=environment,
-    )
+    done = echojepa("phantom-gallery", page, "size=64", "num_frames=12", timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(page)
     browser.get(page.as_uri())

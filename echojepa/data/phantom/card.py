@@ -5,9 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from echojepa.data.phantom.config import PhantomConfig
+from echojepa.data.phantom.config import VERSION, PhantomConfig
 
-_TEXT = """# Data card: phantom echocardiograms, seed {seed}
+_TEXT = """# Data card: phantom echocardiograms, version {version}, seed {seed}
 
 **What it is.** {clips} clips of {studies} studies of {patients} invented patients: a beating
 three-dimensional heart of known measures, cut by image planes and filmed by synthetic scanners. No
@@ -28,9 +28,8 @@ contrast is {contrast}, electronic noise is {noise} of muscle's echo at the far 
 
 **Made for** trying out, timing and testing methods end to end, and for questions whose answer must
 be known: what an encoder keeps of anatomy and drops of speckle. **Not made for** any statement
-about patients. Anatomy is simplified (ellipsoidal chambers, four valves reduced to three, no
-trabeculae, no pathology but the above), scan lines do not refract, and the heart does not rotate in
-the chest.
+about patients. Anatomy is simplified (ellipsoidal chambers, leaflets that swing as one, no
+trabeculae or chordae, no pathology but the above) and scan lines do not refract.
 
 | | clips |
 |---|---|
@@ -49,6 +48,7 @@ def card(config: PhantomConfig, table: pa.Table) -> str:
     if config.held_out_vendor in pc.unique(table["vendor"]).to_pylist():
         held_out = f" All of vendor {config.held_out_vendor} is in the split test, and only there."
     return _TEXT.format(
+        version=VERSION,
         seed=config.seed,
         clips=len(table),
         studies=pc.count_distinct(table["study_id"]).as_py(),

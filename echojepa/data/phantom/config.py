@@ -10,6 +10,9 @@ from echojepa.config import Strict, changeable
 from echojepa.data.phantom.vendors import VendorName
 from echojepa.data.phantom.views import ViewName
 
+VERSION = 2
+"""Of the data that a config gives: raised whenever the same config would give other pixels."""
+
 
 class PhantomConfig(Strict):
     """What `write_phantom` writes. Everything is a pure function of this."""

@@ -16,8 +16,9 @@ from echojepa.data.phantom.identity import Identity
 
 _ULTRASOUND_MULTI_FRAME = "1.2.840.10008.5.1.4.1.1.3.1"
 _JPEG_QUALITY = 92
-_TISSUE, _TWO_DIMENSIONAL, _CENTIMETRES = 1, 1, 3
-"""Region data type, region spatial format and physical units (DICOM PS3.3, C.8.5.5)."""
+_TISSUE, _COLOUR_FLOW = 1, 2
+_TWO_DIMENSIONAL, _CENTIMETRES = 1, 3
+"""Region data types, region spatial format and physical units (DICOM PS3.3, C.8.5.5)."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def write_dicom(frames: np.ndarray, facts: DicomFacts, path: Path) -> None:
     dataset.SOPClassUID = meta.MediaStorageSOPClassUID
     dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     _describe(dataset, facts)
+    _put_region(dataset, facts, _COLOUR_FLOW if frames.ndim == 4 else _TISSUE)
     _put_pixels(dataset, rgb, compressed=facts.compressed)
     partial = path.with_name(f"{path.name}.partial")
     dataset.save_as(partial, enforce_file_format=True)
@@ -78,8 +80,11 @@ def _describe(dataset: Dataset, facts: DicomFacts) -> None:
     dataset.BurnedInAnnotation = "YES" if person else "NO"
     dataset.FrameTime = f"{1000.0 / facts.native_fps:.6f}"
     dataset.CineRate = dataset.RecommendedDisplayFrameRate = round(facts.native_fps)
+
+
+def _put_region(dataset: Dataset, facts: DicomFacts, data_type: int) -> None:
     region = Dataset()
-    region.RegionSpatialFormat, region.RegionDataType = _TWO_DIMENSIONAL, _TISSUE
+    region.RegionSpatialFormat, region.RegionDataType = _TWO_DIMENSIONAL, data_type
     region.RegionFlags = 0
     left, top, right, bottom = facts.box
     region.RegionLocationMinX0, region.RegionLocationMinY0 = left, top

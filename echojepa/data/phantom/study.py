@@ -30,16 +30,13 @@ from echojepa.config import binding_differences, to_tree
 from echojepa.data.manifest import SCHEMA, assign_splits, write_manifest
 from echojepa.data.phantom.card import card
 from echojepa.data.phantom.clip import Clip, patient_number, render_clip
-from echojepa.data.phantom.config import PhantomConfig
+from echojepa.data.phantom.config import VERSION, PhantomConfig
 from echojepa.data.phantom.dicom import DicomFacts, write_dicom
 from echojepa.data.phantom.identity import draw_identity
 from echojepa.data.phantom.layouts import clip_path, pseudonym, write_lists
 from echojepa.data.phantom.views import VIEWS
 from echojepa.data.phantom.write import write_video
 from echojepa.errors import PhantomError
-
-VERSION = 2
-"""Of the data that a config gives: raised whenever the same config would give other pixels."""
 
 MapStudies = Callable[[Callable[[int], list[dict[str, Any]]], Iterable[int]], Iterable[Any]]
 """Applies a function to study numbers, in order: `map`, or one that uses a cluster."""
