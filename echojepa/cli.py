@@ -77,6 +77,7 @@ def phantom(
     """Write phantom heart studies as video or DICOM files with labels, on all cores.
 
     More studies can be added to a folder later, and an interrupted call is finished by the same.
+    On a cluster of several nodes, OUT is a folder that all of them share.
     """
     from echojepa.launch.connect import ClusterConfig
     from echojepa.launch.phantom import run

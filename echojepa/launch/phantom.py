@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import ray
 from ray.exceptions import OutOfMemoryError, RayTaskError, WorkerCrashedError
 from rich.console import Console
@@ -75,6 +76,7 @@ def map_on_ray(function: Callable[[Any], Any], inputs: Iterable[Any]) -> Iterato
 
 
 def _apply(function: Callable[[Any], Any], one: Any) -> Any:
+    cv2.setNumThreads(1)
     return function(one)
 
 
@@ -82,7 +84,7 @@ def _result(reference: ray.ObjectRef[Any]) -> Any:
     try:
         return ray.get(reference)
     except RayTaskError as error:
-        raise error.cause from None
+        raise error.cause from error
     except (WorkerCrashedError, OutOfMemoryError) as error:
         raise PhantomError(
             "a process that rendered clips was killed, and so were those that tried again",

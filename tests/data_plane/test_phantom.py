@@ -20,7 +20,7 @@ from pydicom.pixels import pixel_array
 
 from echojepa.data.manifest import read_manifest
 from echojepa.data.phantom import PhantomConfig, render_clip, write_phantom
-from echojepa.data.phantom.clip import patient_number, study_patient
+from echojepa.data.phantom.study import write_study
 from echojepa.data.phantom.vendors import VENDORS
 from echojepa.errors import PhantomError
 
@@ -182,6 +182,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         {"paediatric_fraction": 0.6, "obese_fraction": 0.6},
         {"avi_fraction": 0.6, "dicom_fraction": 0.6},
         {"layout": "echonet_dynamic"},
+        {"layout": "mimic_iv_echo"},
         {"native_fps": (0.0,)},
         {"native_fps": (float("inf"),)},
         {"split_fractions": (0.5, 0.5, 0.5)},
@@ -213,15 +214,6 @@ def test_the_held_out_vendor_is_in_the_test_split_only(tmp_path: Path) -> None:
     assert len({r["vendor"] for r in rows if r["patient_id"] == rows[0]["patient_id"]}) == 1
 
 
-def test_a_later_study_is_of_the_same_heart_in_another_state() -> None:
-    config = TINY.model_copy(update={"follow_up_fraction": 0.9})
-    first, later = (study_patient(config, study).heart for study in (4, 5))
-    assert patient_number(config, 5) == (4, 1)
-    assert first.edv_ml == later.edv_ml and first.size == later.size
-    assert first.ejection_fraction != later.ejection_fraction
-    assert first.cycle.heart_rate != later.cycle.heart_rate
-
-
 def test_layout_of_echonet_dynamic(tmp_path: Path) -> None:
     config = PhantomConfig(
         num_studies=2,
@@ -234,26 +226,46 @@ def test_layout_of_echonet_dynamic(tmp_path: Path) -> None:
     rows = read_manifest(write_phantom(config, tmp_path)).to_pylist()
     with (tmp_path / "FileList.csv").open() as file:
         listed = list(csv.DictReader(file))
-    assert [entry["FileName"] for entry in listed] == [row["clip_id"] for row in rows]
-    for entry, row in zip(listed, rows, strict=True):
+    assert [entry["FileName"] for entry in listed] == sorted(row["clip_id"] for row in rows)
+    by_name = {row["clip_id"]: row for row in rows}
+    for entry in listed:
+        row = by_name[entry["FileName"]]
         assert (tmp_path / "Videos" / f"{entry['FileName']}.avi").is_file()
         assert float(entry["EF"]) == row["lvef"] and float(entry["EDV"]) == row["edv_ml"]
         assert entry["Split"] == row["split"].upper()
 
 
 def test_layout_of_mimic(tmp_path: Path) -> None:
-    config = TINY.model_copy(
-        update={"layout": "mimic_iv_echo", "num_frames": 1, "size": 32, "clips_per_view": 2}
+    config = PhantomConfig(
+        num_studies=6,
+        size=32,
+        num_frames=1,
+        views=("A4C", "PSAX-PM"),
+        clips_per_view=2,
+        follow_up_fraction=0.5,
+        layout="mimic_iv_echo",
+        dicom_fraction=1.0,
+        avi_fraction=0.0,
     )
     rows = read_manifest(write_phantom(config, tmp_path)).to_pylist()
     with (tmp_path / "echo-record-list.csv").open() as file:
         listed = list(csv.DictReader(file))
-    assert [entry["dicom_filepath"] for entry in listed] == [row["uri"] for row in rows]
-    assert len({row["uri"] for row in rows}) == len(rows) == 12
-    pattern = re.compile(r"files/p1\d/p1\d{7}/s9\d{7}/9\d{7}_000[1-4]\.(mp4|avi|dcm)")
-    assert all(pattern.fullmatch(row["uri"]) for row in rows)
-    places = [[row["uri"][-5] for row in rows[at : at + 4]] for at in (0, 4, 8)]
-    assert len({tuple(place) for place in places}) > 1, "the order would tell the view"
+    by_path = {row["uri"]: row for row in rows}
+    assert [entry["dicom_filepath"] for entry in listed] == sorted(by_path)
+    pattern = re.compile(r"files/p1\d/p1\d{7}/s9\d{7}/9\d{7}_000[1-4]\.dcm")
+    assert all(pattern.fullmatch(uri) for uri in by_path) and len(by_path) == 24
+    at_place = [{by_path[e["dicom_filepath"]]["view"] for e in listed[k::4]} for k in range(4)]
+    assert any(len(views) > 1 for views in at_place), "the order would tell the view"
+    for entry in listed:
+        header = dcmread(tmp_path / entry["dicom_filepath"])
+        assert f"{header.InstanceNumber:04d}" == entry["dicom_filepath"][-8:-4]
+        assert entry["acquisition_datetime"][:10] == by_path[entry["dicom_filepath"]]["study_date"]
+        assert header.StudyDate == entry["acquisition_datetime"][:10].replace("-", "")
+    dates: dict[str, list[str]] = {}
+    for row in rows:
+        dates.setdefault(row["patient_id"], []).append(row["study_date"])
+    assert max(len(set(of)) for of in dates.values()) > 1, "some patient came again"
+    assert all(of == sorted(of) for of in dates.values()), "later studies have later dates"
 
 
 def test_planted_identities_are_in_headers_pixels_and_the_key(tmp_path: Path) -> None:
@@ -283,14 +295,48 @@ def test_planted_identities_are_in_headers_pixels_and_the_key(tmp_path: Path) ->
 
 
 def test_dicom_regions_and_times_are_read_by_pydicom(tmp_path: Path) -> None:
-    config = TINY.model_copy(update={"num_studies": 1, "num_frames": 2, "dicom_fraction": 1.0})
+    config = TINY.model_copy(update={"num_studies": 4, "num_frames": 2, "dicom_fraction": 1.0})
     config = config.model_copy(update={"avi_fraction": 0.0})
-    row = read_manifest(write_phantom(config, tmp_path)).to_pylist()[0]
-    header = dcmread(tmp_path / row["uri"])
-    clip = render_clip(config, 0, row["view"])
-    region = header.SequenceOfUltrasoundRegions[0]
-    assert region.RegionDataType == (2 if row["doppler"] == "colour" else 1)
-    assert region.PhysicalDeltaX == pytest.approx(clip.scanner.pixel_cm)
-    columns = np.flatnonzero(clip.scanner.sector().any(axis=0))
-    assert (region.RegionLocationMinX0, region.RegionLocationMaxX1) == (columns[0], columns[-1])
-    assert not dict.fromkeys(header.keys()).keys() & {0x00181088}, "the heart rate is a label"
+    rows = read_manifest(write_phantom(config, tmp_path)).to_pylist()
+    kinds = set()
+    for number, row in enumerate(rows):
+        header = dcmread(tmp_path / row["uri"])
+        clip = render_clip(config, number // 2, row["view"])
+        tissue, *flow = header.SequenceOfUltrasoundRegions
+        assert tissue.RegionDataType == 1
+        assert tissue.PhysicalDeltaX == pytest.approx(clip.scanner.pixel_cm)
+        columns = np.flatnonzero(clip.scanner.sector().any(axis=0))
+        assert (tissue.RegionLocationMinX0, tissue.RegionLocationMaxX1) == (columns[0], columns[-1])
+        kinds.add(row["doppler"])
+        if row["doppler"] == "none":
+            assert not flow and header.ImageType[3] == "0001"
+            continue
+        coloured = (np.ptp(clip.frames[:, :, :, :].astype(int), axis=3) > 40).any(axis=0)
+        rows_seen, columns_seen = np.nonzero(coloured)
+        assert header.ImageType[3] == "0011" and [f.RegionDataType for f in flow] == [2]
+        assert flow[0].RegionLocationMinX0 <= columns_seen.min()
+        assert flow[0].RegionLocationMaxY1 >= rows_seen.max()
+        assert flow[0].RegionLocationMinX0 > columns[0], "smaller than the sector"
+    assert kinds == {"none", "colour"}
+
+
+def test_a_smaller_phantom_does_not_replace_a_larger(folder: Path) -> None:
+    with pytest.raises(PhantomError, match="holds 3 studies, more than 2"):
+        write_phantom(TINY.model_copy(update={"num_studies": 2}), folder)
+
+
+def test_a_first_call_killed_at_once_is_repeated_by_the_same(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "phantom.json.partial").write_text("{")
+    write_phantom(TINY, tmp_path)
+    assert contents(tmp_path) == contents(folder)
+
+
+def test_damaged_settings_are_said(tmp_path: Path) -> None:
+    (tmp_path / "phantom.json").write_text("")
+    with pytest.raises(PhantomError, match="its phantom.json is damaged"):
+        write_phantom(TINY, tmp_path)
+
+
+def test_a_folder_that_another_node_does_not_see_is_said(tmp_path: Path) -> None:
+    with pytest.raises(PhantomError, match=r"does not see the folder.*all nodes"):
+        write_study(TINY, tmp_path, 0)

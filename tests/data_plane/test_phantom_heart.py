@@ -41,7 +41,7 @@ def test_labels_are_volumes_of_the_solid(study: int) -> None:
     edv, esv = (counted_ml(heart.at(p).chambers["lv"], 0.0) for p in (END_DIASTOLE, END_SYSTOLE))
     assert edv == pytest.approx(heart.labels["edv_ml"], rel=0.01)
     assert esv == pytest.approx(heart.labels["esv_ml"], rel=0.01)
-    assert 100.0 * (edv - esv) / edv == pytest.approx(heart.labels["lvef"], abs=0.5)
+    assert 100.0 * (edv - esv) / edv == pytest.approx(heart.labels["lvef"], abs=0.75)
 
 
 def test_muscle_is_neither_gained_nor_lost() -> None:
@@ -52,17 +52,16 @@ def test_muscle_is_neither_gained_nor_lost() -> None:
 
 
 def thickness_cm(heart: Heart, phase: Phase, angle: float) -> float:
-    """Of the left ventricle's wall at mid-level."""
+    """Of the left ventricle's wall at mid-level, between two placed pieces."""
     lv = heart.at(phase).chambers["lv"]
     at = np.full(2, angle), np.full(2, 0.5 * lv.shape.height_cm), np.array([0.0, 1.0])
-    inner, outer = lv.place(lv.pieces(*at))[:, :2]
-    return float(np.linalg.norm(outer) - np.linalg.norm(inner))
+    inner, outer = lv.place(lv.pieces(*at))
+    return float(np.linalg.norm(outer - inner))
 
 
 def test_walls_thicken_in_systole_and_scars_do_not() -> None:
     usual = replace(hearts(CONFIG, 1)[0], ejection_fraction=60.0, shortening=0.15, motion=None)
-    label = usual.labels["wall_cm"]
-    assert thickness_cm(usual, END_DIASTOLE, 0.0) == pytest.approx(label, rel=0.03)
+    assert thickness_cm(usual, END_DIASTOLE, 0.0) == pytest.approx(usual.labels["wall_cm"])
     thickening = thickness_cm(usual, END_SYSTOLE, 0.0) / thickness_cm(usual, END_DIASTOLE, 0.0)
     assert 1.3 < thickening < 2.0
     scar, _ = TERRITORIES["lateral"]
@@ -82,7 +81,9 @@ def test_the_heart_twists_and_shortens() -> None:
         pieces = rest.pieces(np.zeros(2), height, np.ones(2))
         turn = np.arctan2(*lv.place(pieces)[:, 1::-1].T)
         expected = heart.twist_rad * heart.ejection_fraction / 60.0
-        assert turn[0] - turn[1] == pytest.approx(0.8 * expected, rel=0.01)
+        # Seen from the apex, y points down: negative angles turn against the clock.
+        assert turn[0] < 0.0 < turn[1]
+        assert turn[0] - turn[1] == pytest.approx(-0.8 * expected, rel=0.01)
         base, base_before = (h.at(p).valves["mitral"].center_cm[2] for h, p in (
             (heart, END_SYSTOLE), (heart, END_DIASTOLE)))  # fmt: skip
         assert base / base_before == pytest.approx(1.0 - heart.shortening, rel=1e-6)
@@ -175,6 +176,10 @@ def test_every_beat_empties_and_refills(rate: float) -> None:
     assert np.abs(np.diff(emptying)).max() < 0.05
     assert opening[times < cycle.systole_seconds].max() == 0.0 and opening.max() > 0.9
     assert not (opening * cycle.outflow_opening(times)).any(), "never both at once"
+    without_atria = Cycle(rate, early_share=1.0).inflow_opening(times)
+    late = times > cycle.beat_seconds - 0.2 * (cycle.beat_seconds - cycle.systole_seconds)
+    assert opening[late].max() > 0.6 > 0.36 > without_atria[late].max()
+    assert (np.diff(without_atria[times > times[without_atria.argmax()]]) <= 0.0).all()
 
 
 def test_beats_vary_and_strong_beats_follow_long_pauses() -> None:

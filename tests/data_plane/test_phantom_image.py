@@ -28,7 +28,7 @@ ONE = PhantomConfig(
 
 def still_tissue(rng: np.random.Generator, vendor: str) -> tuple[Scanner, np.ndarray, np.ndarray]:
     """A scanner over a thick ring of muscle: points [n, 2] and the beam's sensitivity [n]."""
-    knobs = draw_knobs(VENDORS[vendor], POPULATIONS["adult"], 14.0, None, rng)
+    knobs = draw_knobs(VENDORS[vendor], POPULATIONS["adult"], 1.0, None, rng)
     ring = Shape((0.0, -1.0, 0.0), (0.0, 1.0, 0.0), *tube_profile(2.0, 4.0, 8.5))
     chamber = Chamber(ring)
     points = chamber.place(draw_in_wall(chamber, rng))
@@ -132,6 +132,26 @@ def test_overlays_and_colour() -> None:
     assert not spread[:, ~clip.scanner.sector()].any()
 
 
+def test_colour_is_blood_not_muscle() -> None:
+    config = ONE.model_copy(
+        update={"num_frames": 10, "colour_fraction": 1.0, "native_fps": (20.0,), "size": 160}
+    )
+    painted = on_muscle = 0
+    for study, view in ((0, "A4C"), (3, "PSAX-PM"), (6, "A5C"), (9, "SC4C")):
+        clip = render_clip(config, study, view)
+        points = clip.scanner.pixel_points()
+        for frame, now in zip(clip.frames, clip.seconds, strict=True):
+            moment = clip.scene.moment(now)
+            lv = moment.anatomy.chambers["lv"]
+            inside = moment.to_heart(points)
+            muscle = (lv.distance_cm(inside, 0.0) > 0) & (lv.distance_cm(inside, 1.0) < 0)
+            coloured = (np.ptp(frame.astype(int), axis=2) > 20).ravel()
+            painted += int(coloured.sum())
+            on_muscle += int(coloured[muscle].sum())
+    assert painted > 500
+    assert on_muscle < 0.01 * painted, "but where the aortic root is let into the wall"
+
+
 def follow_muscle(clip: Clip, *, moving: bool) -> np.ndarray:
     """Grey levels [T, n] at material points of the left ventricle's wall, or at fixed ones."""
     lv = clip.patient.heart.rest.chambers["lv"]
@@ -174,8 +194,8 @@ def test_speckle_lasts_from_frame_to_frame_and_decays() -> None:
 
 
 def test_speckle_moves_with_the_muscle() -> None:
-    tracked = speckle_correlation([10], 1e3, moving=True)[0]
-    assert tracked > speckle_correlation([10], 1e3, moving=False)[0] + 0.1
+    tracked = speckle_correlation([6], 1e3, moving=True)[0]
+    assert tracked > speckle_correlation([6], 1e3, moving=False)[0] + 0.1
 
 
 def test_contrast_and_noise_knobs() -> None:

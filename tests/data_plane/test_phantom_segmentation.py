@@ -21,7 +21,7 @@ from echojepa.data.phantom.tissue import WALLS, Wall
 from echojepa.data.phantom.views import VIEWS
 
 CONFIG = PhantomConfig(num_studies=1, wall_motion_fraction=0.4, fibrillation_fraction=0.0)
-NUM_LEVELS, NUM_RAYS, NUM_LOOKS = 9, 72, 30
+NUM_LEVELS, NUM_RAYS, NUM_LOOKS = 15, 72, 20
 STEP_CM, WALL_CM = 0.02, 0.35
 
 

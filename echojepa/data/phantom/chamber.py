@@ -164,6 +164,14 @@ class Chamber:
         local = np.stack([radius * np.cos(angle), radius * np.sin(angle), height], axis=1)
         return np.asarray(local @ self.shape.frame + self._origin)
 
+    def thickness_cm(self, angle_rad: float, height: float) -> float:
+        """Of the wall at a material angle and height (as a share of the chamber's)."""
+        height_cm = np.full(2, height * self.shape.height_cm)
+        rest = self.shape.at(np.full(2, angle_rad), height_cm)
+        layers = np.array([0.0, 1.0]) * rest.muscle_cm2 / self.stretch
+        radius = np.sqrt(self._inner(rest) ** 2 + layers)
+        return float(radius[1] - radius[0])
+
     def distance_cm(self, points: np.ndarray, share: float) -> np.ndarray:
         """About how far points [n, 3] are outside of a layer (0 cavity, 1 outside of the wall).
 
@@ -210,7 +218,12 @@ class Chamber:
 
 
 def ventricle_profile(
-    length_cm: float, radius_cm: float, wall_cm: float, truncation: float, tip_share: float
+    length_cm: float,
+    radius_cm: float,
+    wall_cm: float,
+    truncation: float,
+    tip_share: float,
+    taper: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Heights, inner and outer radii of a truncated ellipsoid within a truncated ellipsoid.
 
@@ -219,6 +232,7 @@ def ventricle_profile(
         truncation: height of the open end above the ellipsoid's middle, as a share of the long
             semi-axis.
         tip_share: thickness of the wall at the tip, as a share of the wall elsewhere.
+        taper: by what share the wall is thicker at the open end and thinner at the tip.
     """
     cap = tip_share * wall_cm
     semi = length_cm / (1.0 + truncation)
@@ -229,7 +243,8 @@ def ventricle_profile(
     inner = radius_cm * np.sqrt(np.clip(1.0 - ((heights - middle) / semi) ** 2, 0.0, None))
     inner[heights <= cap] = 0.0
     outside = (heights - middle) / (semi + cap)
-    outer = (radius_cm + wall_cm) * np.sqrt(np.clip(1.0 - outside**2, 0.0, None))
+    wall = wall_cm * (1.0 + taper * (2.0 * heights / heights[-1] - 1.0))
+    outer = (radius_cm + wall) * np.sqrt(np.clip(1.0 - outside**2, 0.0, None))
     return heights, inner, outer
 
 

@@ -8,6 +8,7 @@ gives `clip.frames`, `clip.labels["lvef"]` and, for every frame, `clip.lv_cavity
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date, timedelta
 
 import numpy as np
 
@@ -41,6 +42,8 @@ class Clip:
     patient: Patient
     scene: Scene
     scanner: Scanner
+    colour_corners: tuple[int, int, int, int] | None
+    """Of the colour Doppler box, if there is one: first column and row, last column and row."""
 
     @property
     def labels(self) -> dict[str, float]:
@@ -69,6 +72,15 @@ def patient_number(config: PhantomConfig, study: int) -> tuple[int, int]:
     return first, study - first
 
 
+def study_date(config: PhantomConfig, study: int) -> date:
+    """When a study was made; a patient's studies follow each other."""
+    first, follow_up = patient_number(config, study)
+    rng = np.random.default_rng([config.seed, 7, first])
+    gaps = rng.integers(30, 400, _STUDIES_TOGETHER)
+    days = int(rng.integers(0, 3650)) + int(gaps[:follow_up].sum())
+    return date(2180, 1, 1) + timedelta(days=days)
+
+
 def study_patient(config: PhantomConfig, study: int) -> Patient:
     """The patient of a study, as they were at its time."""
     return draw_patient(config, *patient_number(config, study))
@@ -93,7 +105,7 @@ def draw_setup(config: PhantomConfig, study: int, view: str, take: int = 0) -> S
     population, heart = POPULATIONS[patient.population], patient.heart
     rng = np.random.default_rng([config.seed, 0, study, list(VIEWS).index(view), take])
     vendor = VENDORS[patient.vendor]
-    knobs = draw_knobs(vendor, population, heart.reach_cm, config.native_fps, rng)
+    knobs = draw_knobs(vendor, population, heart.size, config.native_fps, rng)
     seconds = _frame_times(heart, config.num_frames, knobs.native_fps, rng)
     # The trace of the electrocardiogram shows what went before.
     rhythm = draw_rhythm(heart.cycle, heart.variability, (seconds[0] - 3.5, seconds[-1]), rng)
@@ -108,14 +120,16 @@ def render_clip(config: PhantomConfig, study: int, view: str, take: int = 0) -> 
     scene = draw_scene(patient, setup.rhythm, plane, view, knobs.depth_cm, rng)
     scanner = Scanner(knobs, config.size, config.electronic_noise, config.speckle_contrast)
     frames = _film(scene, scanner, seconds, config.decorrelation_seconds, rng)
+    corners = None
     if rng.random() < config.colour_fraction:
         box = ColourBox(scene, scanner, rng)
+        corners = box.corners
         frames = np.stack([box.paint(f, now) for f, now in zip(frames, seconds, strict=True)])
     if config.overlays:
         who = draw_identity(config.seed, patient_number(config, study)[0])
         banner = who.banner if config.planted_identities else None
         burn_in(frames, knobs, setup.rhythm, seconds, banner)
-    return Clip(frames, knobs.native_fps, seconds, patient, scene, scanner)
+    return Clip(frames, knobs.native_fps, seconds, patient, scene, scanner, corners)
 
 
 def _film(

@@ -29,7 +29,8 @@ class PhantomConfig(Strict):
     """Takes of a view: the same heart, another try with the probe and other machine settings."""
 
     follow_up_fraction: float = Field(default=0.25, ge=0.0, lt=1.0)
-    """Chance that a study is a later one of the patient before."""
+    """Chance that a study is a later one of the patient before; of four studies the first is not,
+    and a patient has four at most."""
     paediatric_fraction: float = Field(default=0.15, ge=0.0, le=1.0)
     """Share of patients who are children: small, fast hearts at a small depth."""
     obese_fraction: float = Field(default=0.2, ge=0.0, le=1.0)
@@ -57,7 +58,8 @@ class PhantomConfig(Strict):
     """Amplitude relative to muscle at the far end of the sector, new in every frame."""
 
     layout: Literal["flat", "echonet_dynamic", "mimic_iv_echo"] = "flat"
-    """How files are named, and which lists lie beside them."""
+    """How files are named, and which lists lie beside them. `echonet_dynamic` wants views=[A4C] and
+    avi_fraction=1, `mimic_iv_echo` wants dicom_fraction=1 and avi_fraction=0."""
     avi_fraction: float = Field(default=0.25, ge=0.0, le=1.0)
     """Share of clips written as Motion JPEG in AVI; what is neither is H.264 in MP4."""
     dicom_fraction: float = Field(default=0.0, ge=0.0, le=1.0)
@@ -102,6 +104,8 @@ class PhantomConfig(Strict):
             raise ValueError("planted_identities are burned in: that needs overlays")
         if self.avi_fraction + self.dicom_fraction > 1.0:
             raise ValueError("avi_fraction and dicom_fraction are more than all clips")
+        if self.layout == "mimic_iv_echo" and self.dicom_fraction < 1.0:
+            raise ValueError("MIMIC-IV-Echo is all DICOM: dicom_fraction=1 avi_fraction=0")
         if self.layout == "echonet_dynamic" and (self.views != ("A4C",) or self.avi_fraction < 1.0):
             raise ValueError(
                 "EchoNet-Dynamic has one view and one format: views=[A4C] avi_fraction=1"

@@ -58,13 +58,16 @@ class Cycle:
     def inflow_opening(self, seconds: np.ndarray | float) -> np.ndarray:
         """How far the mitral and tricuspid valves are open: 0 shut, 1 wide open.
 
-        The M-shape of the anterior mitral leaflet: E peak, half shut in diastasis, A peak.
+        The M-shape of the anterior mitral leaflet: E peak, half shut in diastasis, A peak, unless
+        the atria don't contract.
         """
         early_start, early_end, late_start = self._filling()
         late_middle = 0.5 * (late_start + self.beat_seconds)
         early_peak = early_start + 0.35 * (early_end - early_start)
-        knots = [0.0, early_start, early_peak, early_end, late_start, late_middle]
-        heights = [0.0, 0.0, 1.0, 0.35, 0.3, 0.75]
+        knots = [0.0, early_start, early_peak, early_end]
+        heights = [0.0, 0.0, 1.0, 0.35]
+        if self.early_share < 1.0:
+            knots, heights = [*knots, late_start, late_middle], [*heights, 0.3, 0.75]
         time = np.mod(seconds, self.beat_seconds)
         return np.interp(time, [*knots, self.beat_seconds], [*heights, 0.0])
 

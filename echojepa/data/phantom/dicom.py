@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import cv2
@@ -28,11 +29,15 @@ class DicomFacts:
     clip_id: str
     study_id: str
     patient_id: str
+    study_date: date
+    instance_number: int
     manufacturer: str
     native_fps: float
     pixel_cm: float
     box: tuple[int, int, int, int]
     """First column and row, last column and row of the sector."""
+    colour_box: tuple[int, int, int, int] | None
+    """The same of the colour Doppler box, or none."""
     identity: Identity | None
     """Planted, or none."""
     compressed: bool
@@ -57,7 +62,10 @@ def write_dicom(frames: np.ndarray, facts: DicomFacts, path: Path) -> None:
     dataset.SOPClassUID = meta.MediaStorageSOPClassUID
     dataset.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     _describe(dataset, facts)
-    _put_region(dataset, facts, _COLOUR_FLOW if frames.ndim == 4 else _TISSUE)
+    regions = [_region(facts.box, _TISSUE, facts.pixel_cm)]
+    if facts.colour_box is not None:
+        regions.append(_region(facts.colour_box, _COLOUR_FLOW, facts.pixel_cm))
+    dataset.SequenceOfUltrasoundRegions = Sequence(regions)
     _put_pixels(dataset, rgb, compressed=facts.compressed)
     partial = path.with_name(f"{path.name}.partial")
     dataset.save_as(partial, enforce_file_format=True)
@@ -73,25 +81,26 @@ def _describe(dataset: Dataset, facts: DicomFacts) -> None:
     dataset.StudyInstanceUID = generate_uid(entropy_srcs=[facts.study_id])
     dataset.SeriesInstanceUID = generate_uid(entropy_srcs=[facts.study_id, "series"])
     dataset.StudyID, dataset.AccessionNumber, dataset.ReferringPhysicianName = "", "", ""
-    dataset.StudyDate, dataset.StudyTime = "21800101", "100000"
-    dataset.SeriesNumber, dataset.InstanceNumber = 1, 1
+    dataset.StudyDate, dataset.StudyTime = f"{facts.study_date:%Y%m%d}", "100000"
+    dataset.SeriesNumber, dataset.InstanceNumber = 1, facts.instance_number
     dataset.Modality, dataset.Manufacturer = "US", facts.manufacturer
-    dataset.ImageType = ["ORIGINAL", "PRIMARY", "", "0001"]
+    kind = "0001" if facts.colour_box is None else "0011"  # 2-D; 2-D and colour Doppler
+    dataset.ImageType = ["ORIGINAL", "PRIMARY", "", kind]
     dataset.BurnedInAnnotation = "YES" if person else "NO"
     dataset.FrameTime = f"{1000.0 / facts.native_fps:.6f}"
     dataset.CineRate = dataset.RecommendedDisplayFrameRate = round(facts.native_fps)
 
 
-def _put_region(dataset: Dataset, facts: DicomFacts, data_type: int) -> None:
+def _region(box: tuple[int, int, int, int], data_type: int, pixel_cm: float) -> Dataset:
     region = Dataset()
     region.RegionSpatialFormat, region.RegionDataType = _TWO_DIMENSIONAL, data_type
     region.RegionFlags = 0
-    left, top, right, bottom = facts.box
+    left, top, right, bottom = box
     region.RegionLocationMinX0, region.RegionLocationMinY0 = left, top
     region.RegionLocationMaxX1, region.RegionLocationMaxY1 = right, bottom
     region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = _CENTIMETRES
-    region.PhysicalDeltaX = region.PhysicalDeltaY = float(facts.pixel_cm)
-    dataset.SequenceOfUltrasoundRegions = Sequence([region])
+    region.PhysicalDeltaX = region.PhysicalDeltaY = float(pixel_cm)
+    return region
 
 
 def _put_pixels(dataset: Dataset, rgb: np.ndarray, *, compressed: bool) -> None:

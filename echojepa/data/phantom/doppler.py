@@ -5,13 +5,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from echojepa.data.phantom.heart import Valve
+from echojepa.data.phantom.heart import Anatomy, Valve
 from echojepa.data.phantom.scan import Scanner
 from echojepa.data.phantom.scene import Scene
+from echojepa.data.phantom.tissue import WALLS
 
 _LEAST_CM_PER_S = 9.0
 """The wall filter: slower echoes count as tissue."""
-_CAVITIES = ("lv", "la", "rv", "ra", "aorta", "rvot")
 
 
 class ColourBox:
@@ -29,6 +29,14 @@ class ColourBox:
         inside &= np.abs(angle - middle) < 0.5 * half
         self._cells = np.flatnonzero(inside & scanner.sector().ravel())
         self._points = pixels[self._cells]
+        rows, columns = np.divmod(self._cells, scanner.sector().shape[1])
+        self.corners = (
+            int(columns.min()),
+            int(rows.min()),
+            int(columns.max()),
+            int(rows.max()),
+        )
+        """First column and row, last column and row."""
 
     def paint(self, frame: np.ndarray, seconds: float) -> np.ndarray:
         """A grey frame uint8 [H, W] with its flow in colour: uint8 [H, W, 3], RGB."""
@@ -49,9 +57,6 @@ class ColourBox:
         """Towards the probe, cm/s, and whether there is blood: both [n cells]."""
         moment = self._scene.moment(seconds)
         points = moment.to_heart(self._points)
-        chambers = moment.anatomy.chambers
-        gaps = [chambers[name].distance_cm(points, 0.0) for name in _CAVITIES]
-        blood = np.min(gaps, axis=0) < 0.0
         heart, phase = self._scene.heart, self._scene.rhythm.phase(seconds)
         # Continuity: what the ventricle gains or loses passes a valve (ml/s over cm2).
         flow = 0.01 * heart.edv_ml * heart.ejection_fraction * phase.stroke_rate
@@ -62,7 +67,18 @@ class ColourBox:
                 velocity[:, 2] += _jet(points, valve, flow)
         toward = points - moment.plane.probe_cm
         toward /= -np.maximum(np.linalg.norm(toward, axis=1, keepdims=True), 0.1)
-        return np.asarray((velocity * toward).sum(axis=1)), blood
+        return np.asarray((velocity * toward).sum(axis=1)), _blood(points, moment.anatomy)
+
+
+def _blood(points: np.ndarray, anatomy: Anatomy) -> np.ndarray:
+    """Which points [n, 3] lie in a cavity, and not in a wall that cuts it away."""
+    found = np.zeros(len(points), bool)
+    for look in WALLS:
+        inside = anatomy.chambers[look.chamber].distance_cm(points, 0.0) < 0.0
+        for cover, layer in look.covered_by.items():
+            inside &= anatomy.chambers[cover].distance_cm(points, layer) > 0.0
+        found |= inside
+    return found
 
 
 def _jet(points: np.ndarray, valve: Valve, flow_ml_per_s: float) -> np.ndarray:

@@ -57,9 +57,13 @@ def write_gallery(config: PhantomConfig, path: Path, map_exhibits: MapExhibits =
 
     Raises:
         PhantomError: the config has no patient of a kind that the gallery shows, or the page
-            cannot be written.
+            cannot be written there.
     """
     rooms = list_exhibits(config)
+    if path.is_dir():
+        raise PhantomError(
+            "this is a folder", "Name the page to write, as gallery.html.", str(path)
+        )
     aside = path.with_name(f"{path.name}.partial")
     with explained(path):
         aside.touch()
@@ -186,7 +190,10 @@ def _plain(patient: Patient) -> bool:
 
 
 def _healthy(patient: Patient) -> bool:
-    return _plain(patient) and 55.0 < patient.heart.ejection_fraction < 70.0
+    """Plain, and of usual size and function."""
+    heart = patient.heart
+    usual = 55.0 < heart.ejection_fraction < 70.0 and 90.0 < heart.edv_ml < 150.0
+    return _plain(patient) and usual
 
 
 def _on(vendor: str) -> Fits:

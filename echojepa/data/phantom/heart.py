@@ -76,7 +76,9 @@ class Heart:
     lv_length_cm: float
     """Of the cavity at end-diastole."""
     lv_wall_cm: float
-    """At end-diastole."""
+    """At end-diastole, about; `labels` has what it is where it is usually measured."""
+    lv_taper: float
+    """By what share it is thicker at the base and thinner at the apex."""
     shortening: float
     """Share of its length that the left ventricle loses in systole."""
     twist_rad: float
@@ -94,9 +96,10 @@ class Heart:
     def labels(self) -> dict[str, float]:
         """Measures of the usual beat: what a model may be asked.
 
-        `lvef` (percent), `edv_ml`, `esv_ml`, `heart_rate` (beats per minute), `wall_cm`, `tapse_cm`
-        and `rvsp` (mmHg). No single view tells `rvsp`: the septum's flattening shows in short axis,
-        the right ventricle's size in four-chamber views, and each gives half of it.
+        `lvef` (percent), `edv_ml`, `esv_ml`, `heart_rate` (beats per minute), `wall_cm` (lateral
+        wall, mid-level, end-diastole), `tapse_cm` and `rvsp` (mmHg). No single view tells `rvsp`:
+        the septum's flattening shows in short axis, the right ventricle's size in four-chamber
+        views, and each gives half of it.
         """
         esv = self.at(Phase(1.0, 0.0, 0.0, 0.0)).chambers["lv"].volume_ml()
         edv = self.rest.chambers["lv"].volume_ml()
@@ -105,15 +108,10 @@ class Heart:
             "edv_ml": edv,
             "esv_ml": esv,
             "heart_rate": self.cycle.heart_rate,
-            "wall_cm": self.lv_wall_cm,
+            "wall_cm": self.rest.chambers["lv"].thickness_cm(0.0, 0.5),
             "tapse_cm": self.tapse_cm,
             "rvsp": 20.0 + 80.0 * self.septal_flattening + 32.0 * self.rv_dilation,
         }
-
-    @property
-    def reach_cm(self) -> float:
-        """From the outer apex to the back of the left atrium."""
-        return self._base_cm + self.atrial_length_cm
 
     @cached_property
     def rest(self) -> Anatomy:
@@ -175,9 +173,10 @@ class Heart:
 
     def _lv_profile(self, radius_cm: float) -> Shape:
         heights, inner, outer = ventricle_profile(
-            self.lv_length_cm, radius_cm, self.lv_wall_cm, _LV_TRUNCATION, TIP_SHARE
+            self.lv_length_cm, radius_cm, self.lv_wall_cm, _LV_TRUNCATION, TIP_SHARE, self.lv_taper
         )
-        twist = (0.65 * self.twist_rad, -0.35 * self.twist_rad)
+        # Seen from the apex, the apex turns against the clock and the base with it.
+        twist = (-0.65 * self.twist_rad, 0.35 * self.twist_rad)
         right = float(np.deg2rad(195.0))
         up = (0.0, 0.0, 1.0)
         return Shape((0.0, 0.0, 0.0), up, heights, inner, outer, 1.0, twist, right, self.motion)
@@ -248,7 +247,7 @@ class Heart:
     @cached_property
     def _ra_shape(self) -> Shape:
         near, far = self._tricuspid_span_cm
-        back = self._base_cm + 0.9 * self.atrial_length_cm
+        back = self._base_cm + (0.8 + 0.25 * self.rv_dilation) * self.atrial_length_cm
         scale = 0.95 + 0.25 * self.rv_dilation
         return self._atrium(0.5 * (near + far), 0.1, scale, back, self._tricuspid_cm)
 

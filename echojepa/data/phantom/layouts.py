@@ -37,11 +37,15 @@ def clip_path(
     if config.layout == "flat":
         return f"clips/{clip_id}{suffix}"
     subject, session = _mimic_id(config, patient, 10), _mimic_id(config, study, 90)
-    # The order of a study's clips says nothing about their views.
-    many = len(config.views) * config.clips_per_view
-    place = np.random.default_rng([config.seed, 4, study]).permutation(many)[number] + 1
     folder = f"files/p{str(subject)[:2]}/p{subject}/s{session}"
-    return f"{folder}/{session}_{place:04d}{suffix}"
+    return f"{folder}/{session}_{instance_number(config, study, number):04d}{suffix}"
+
+
+def instance_number(config: PhantomConfig, study: int, number: int) -> int:
+    """A clip's place in its study as the outside sees it, from 1: it says nothing about views."""
+    many = len(config.views) * config.clips_per_view
+    order = np.random.default_rng([config.seed, 4, study]).permutation(many)
+    return int(order[number]) + 1
 
 
 def _mimic_id(config: PhantomConfig, number: int, first: int) -> int:
@@ -51,11 +55,17 @@ def _mimic_id(config: PhantomConfig, number: int, first: int) -> int:
 
 
 def write_lists(config: PhantomConfig, rows: Iterable[dict[str, Any]], out: Path) -> None:
-    """Write the list files of a layout from the manifest's rows."""
+    """Write the list files of a layout from the manifest's rows, by path.
+
+    The manifest's own order would tell the views.
+    """
+    if config.layout == "flat":
+        return
+    by_path = sorted(rows, key=lambda row: str(row["uri"]))
     if config.layout == "echonet_dynamic":
-        _write_csv(out / "FileList.csv", _ECHONET_COLUMNS, map(_echonet_row, rows))
-    elif config.layout == "mimic_iv_echo":
-        _write_csv(out / "echo-record-list.csv", _MIMIC_COLUMNS, map(_mimic_row, rows))
+        _write_csv(out / "FileList.csv", _ECHONET_COLUMNS, map(_echonet_row, by_path))
+    else:
+        _write_csv(out / "echo-record-list.csv", _MIMIC_COLUMNS, map(_mimic_row, by_path))
 
 
 _ECHONET_COLUMNS = (
@@ -81,7 +91,7 @@ def _echonet_row(row: dict[str, Any]) -> tuple[Any, ...]:
 def _mimic_row(row: dict[str, Any]) -> tuple[Any, ...]:
     *_, subject, session, name = row["uri"].split("/")
     minute = int(name.split("_")[1].split(".")[0]) % 60
-    return subject[1:], session[1:], f"2180-01-01 10:{minute:02d}:00", row["uri"]
+    return subject[1:], session[1:], f"{row['study_date']} 10:{minute:02d}:00", row["uri"]
 
 
 def _write_csv(path: Path, columns: tuple[str, ...], rows: Iterator[tuple[Any, ...]]) -> None:

@@ -10,14 +10,9 @@ from echojepa.data.phantom.vendors import Knobs
 
 _SWEEP_SECONDS = 3.0
 """How long the trace takes across the frame."""
-_WAVES = (
-    # seconds after the R wave, height, width in seconds
-    (-0.03, -0.12, 0.010),
-    (0.0, 1.0, 0.012),
-    (0.03, -0.25, 0.012),
-    (0.27, 0.28, 0.045),
-)
-_P_WAVE = (-0.16, 0.14, 0.025)
+_QRS = ((-0.03, -0.12, 0.010), (0.0, 1.0, 0.012), (0.03, -0.25, 0.012))
+"""Seconds after the R wave, height relative to it, width in seconds."""
+_T_HEIGHT, _P_HEIGHT = 0.28, 0.14
 _BRIGHTNESS = 190
 
 
@@ -71,9 +66,15 @@ def _trace(frames: np.ndarray, rhythm: Rhythm, seconds: np.ndarray) -> None:
 
 def _voltage(rhythm: Rhythm, times: np.ndarray) -> np.ndarray:
     """The electrocardiogram at times [n]; an R wave is 1. No P waves without atrial beats."""
-    atria_beat = rhythm.beats[0].early_share < 1.0
-    waves = (*_WAVES, _P_WAVE) if atria_beat else _WAVES
     since = times[:, None] - rhythm.starts[None, :]
-    return np.asarray(
-        sum(h * np.exp(-0.5 * ((since - at) / width) ** 2) for at, h, width in waves).sum(axis=1)
-    )
+    systole = np.array([beat.systole_seconds for beat in rhythm.beats])
+    pause = np.minimum(np.array([beat.beat_seconds for beat in rhythm.beats]), 0.8)
+    voltage = sum(height * _bump(since - at, width) for at, height, width in _QRS)
+    voltage = voltage + _T_HEIGHT * _bump(since - 0.77 * systole, 0.13 * systole)
+    if rhythm.beats[0].early_share < 1.0:
+        voltage = voltage + _P_HEIGHT * _bump(since + 0.2 * pause, 0.03 * pause)
+    return np.asarray(voltage.sum(axis=1))
+
+
+def _bump(seconds: np.ndarray, width: np.ndarray | float) -> np.ndarray:
+    return np.asarray(np.exp(-0.5 * (seconds / width) ** 2))

@@ -13,7 +13,6 @@ A folder that was left half-way is finished by the same call. It holds (in the l
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -21,35 +20,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from echojepa.config import binding_differences, to_tree
-from echojepa.data.manifest import SCHEMA, assign_splits, write_manifest
+from echojepa.data.manifest import assign_splits, write_manifest
 from echojepa.data.phantom.card import card
-from echojepa.data.phantom.clip import Clip, patient_number, render_clip
+from echojepa.data.phantom.clip import patient_number
+from echojepa.data.phantom.clip_file import TABLE_SCHEMA, content_hash, write_clip
 from echojepa.data.phantom.config import VERSION, PhantomConfig
-from echojepa.data.phantom.dicom import DicomFacts, write_dicom
 from echojepa.data.phantom.identity import draw_identity
-from echojepa.data.phantom.layouts import clip_path, pseudonym, write_lists
-from echojepa.data.phantom.views import VIEWS
-from echojepa.data.phantom.write import write_video
+from echojepa.data.phantom.layouts import pseudonym, write_lists
 from echojepa.errors import PhantomError
 
 MapStudies = Callable[[Callable[[int], list[dict[str, Any]]], Iterable[int]], Iterable[Any]]
 """Applies a function to study numbers, in order: `map`, or one that uses a cluster."""
 
-_LABELS = ("lvef", "edv_ml", "esv_ml", "heart_rate", "wall_cm", "tapse_cm", "rvsp")
-_KINDS = ("vendor", "rhythm", "wall_motion")
-TABLE_SCHEMA = pa.schema(
-    [
-        *SCHEMA,
-        *(pa.field(name, pa.float64()) for name in _LABELS),
-        *(pa.field(name, pa.string()) for name in _KINDS),
-    ]
-)
 _SETTINGS = "phantom.json"
 
 
@@ -68,8 +54,8 @@ def write_phantom(
         progress: called after every study with the number of studies done and of all.
 
     Raises:
-        PhantomError: `out` cannot be written, or holds something else or a phantom with other
-            settings.
+        PhantomError: `out` cannot be written, is not seen by those that render, or holds something
+            else or a phantom with other settings.
     """
     tables: list[pa.Table] = []
     with explained(out):
@@ -103,14 +89,23 @@ def _prepare(config: PhantomConfig, out: Path) -> None:
     """Make the folder, or check that it holds the same phantom."""
     out.mkdir(parents=True, exist_ok=True)
     settings = _read_json(out / _SETTINGS)
-    if settings is None and any(out.iterdir()):
+    partial_settings = f"{_SETTINGS}.partial"
+    if settings is None and any(path.name != partial_settings for path in out.iterdir()):
+        damaged = (out / _SETTINGS).exists()
+        what = "its phantom.json is damaged" if damaged else "it holds something else"
         raise PhantomError(
-            "the folder is not empty and holds no phantom", "Give a new or empty one.", str(out)
+            f"the folder is not empty, and {what}", "Give a new or empty one.", str(out)
         )
     if settings is not None and settings.pop("version", None) != VERSION:
         raise PhantomError(
             f"the folder holds a phantom of another version than {VERSION}",
             "Give another folder, or delete this one.",
+            str(out),
+        )
+    if settings is not None and settings["num_studies"] > config.num_studies:
+        raise PhantomError(
+            f"the folder holds {settings['num_studies']} studies, more than {config.num_studies}",
+            "Ask for as many or more, or give another folder.",
             str(out),
         )
     changed = binding_differences(settings, config) if settings is not None else []
@@ -141,83 +136,24 @@ def _rows_of(table: pa.Table) -> Iterator[dict[str, Any]]:
 
 def write_study(config: PhantomConfig, out: Path, study: int) -> list[dict[str, Any]]:
     """Write the clips of one study that aren't there yet; return their manifest rows."""
-    cv2.setNumThreads(1)
+    if not (out / _SETTINGS).exists():
+        raise PhantomError(
+            "a process that renders clips does not see the folder",
+            "Give a folder that all nodes of the cluster share.",
+            str(out),
+        )
     record = out / "records" / f"{pseudonym(config, 'study', study)}.json"
     known = {row["clip_id"]: row for row in _read_json(record) or []}
     takes = [(view, take) for view in config.views for take in range(config.clips_per_view)]
     rows = []
     for number, (view, take) in enumerate(takes):
         row = known.get(pseudonym(config, "clip", study, view, take))
-        if row is None or _content_hash(out / row["uri"]) != row["content_hash"]:
-            row = _write_clip(config, out, study, (view, take, number))
+        if row is None or content_hash(out / row["uri"]) != row["content_hash"]:
+            row = write_clip(config, out, study, (view, take, number))
         rows.append(row)
     if rows != list(known.values()):
         _write_json(rows, record)
     return rows
-
-
-def _write_clip(
-    config: PhantomConfig, out: Path, study: int, which: tuple[str, int, int]
-) -> dict[str, Any]:
-    """Render and write one clip; return its manifest row."""
-    view, take, number = which
-    clip = render_clip(config, study, view, take)
-    first = patient_number(config, study)[0]
-    clip_id = pseudonym(config, "clip", study, view, take)
-    lots = np.random.default_rng([config.seed, 6, study, list(VIEWS).index(view), take]).random(2)
-    suffix = ".dcm" if lots[0] >= 1.0 - config.dicom_fraction else ".mp4"
-    suffix = ".avi" if lots[0] < config.avi_fraction else suffix
-    uri = clip_path(config, first, study, number, clip_id, suffix)
-    (out / uri).parent.mkdir(parents=True, exist_ok=True)
-    names = {
-        "clip_id": clip_id,
-        "patient_id": pseudonym(config, "patient", first),
-        "study_id": pseudonym(config, "study", study),
-    }
-    if suffix == ".dcm":
-        who = draw_identity(config.seed, first) if config.planted_identities else None
-        facts = DicomFacts(
-            **names,
-            manufacturer=clip.patient.vendor,
-            native_fps=clip.native_fps,
-            pixel_cm=clip.scanner.pixel_cm,
-            box=_sector_box(clip),
-            identity=who,
-            compressed=bool(lots[1] < 0.5),
-        )
-        write_dicom(clip.frames, facts, out / uri)
-    else:
-        write_video(clip.frames, clip.native_fps, out / uri)
-    return {
-        **names,
-        **_facts(config, clip, view),
-        "uri": uri,
-        "content_hash": _content_hash(out / uri),
-    }
-
-
-def _facts(config: PhantomConfig, clip: Clip, view: str) -> dict[str, Any]:
-    """What the manifest says about a clip's content."""
-    patient = clip.patient
-    return {
-        "num_frames": config.num_frames,
-        "native_fps": clip.native_fps,
-        "height": config.size,
-        "width": config.size,
-        "view": view,
-        "doppler": "colour" if clip.frames.ndim == 4 else "none",
-        "split": None,
-        "population": patient.population,
-        **clip.labels,
-        "vendor": patient.vendor,
-        "rhythm": patient.rhythm,
-        "wall_motion": patient.wall_motion,
-    }
-
-
-def _sector_box(clip: Clip) -> tuple[int, int, int, int]:
-    rows, columns = np.nonzero(clip.scanner.sector())
-    return int(columns.min()), int(rows.min()), int(columns.max()), int(rows.max())
 
 
 def _list_identities(config: PhantomConfig, out: Path) -> None:
@@ -229,13 +165,6 @@ def _list_identities(config: PhantomConfig, out: Path) -> None:
         name = pseudonym(config, "patient", patient)
         lines.append(f"{name},{who.dicom_name},{who.number},{who.birth_date}")
     (out / "identities.csv").write_text("\n".join(lines) + "\n")
-
-
-def _content_hash(path: Path) -> str | None:
-    """As the manifest holds it; none if there is no such file."""
-    if not path.is_file():
-        return None
-    return f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 def _read_json(path: Path) -> Any:

@@ -17,7 +17,7 @@ class Vendor:
     """What all machines of a vendor have in common; pairs are ranges of single machines."""
 
     megahertz: tuple[float, float]
-    """Of the transmitted pulse (second harmonics are received at twice this)."""
+    """Of the pulse for a usual adult (second harmonics are received at twice this)."""
     num_beams: int
     native_fps: tuple[float, ...]
     half_angle_deg: tuple[float, float]
@@ -102,23 +102,23 @@ class Knobs:
 def draw_knobs(
     vendor: Vendor,
     population: Population,
-    reach_cm: float,
+    size: float,
     native_fps: tuple[float, ...] | None,
     rng: np.random.Generator,
 ) -> Knobs:
-    """Draw a machine and a window for a heart that reaches `reach_cm` from apex to back.
+    """Draw a machine and a window for a body's linear scale.
 
-    Nothing here knows the view: depth, angle and layout say nothing about it.
+    Nothing here knows the view or the heart: depth, angle and layout say nothing about them.
     """
-    wavelength = 0.154 / rng.uniform(*vendor.megahertz)
+    wavelength = 0.154 / (population.megahertz * rng.uniform(*vendor.megahertz))
     has_rib, has_lung = rng.random() < 0.3, rng.random() < 0.15 * population.haze
-    attenuation = 0.65 * population.attenuation * 0.154 / wavelength
-    excess = attenuation - 0.65 * 0.154 / wavelength
+    usual = 0.65 * 0.154 / wavelength
+    attenuation = population.attenuation * usual
     return Knobs(
         vendor=vendor,
         wavelength_cm=wavelength,
         native_fps=float(rng.choice(native_fps or vendor.native_fps)),
-        depth_cm=(reach_cm + 0.8 + 1.2 * population.chest) * rng.uniform(0.97, 1.15),
+        depth_cm=size * rng.uniform(15.0, 19.5) + 1.2 * (population.chest - 1.0),
         half_angle_rad=float(np.deg2rad(rng.uniform(*vendor.half_angle_deg))),
         axial_cm=wavelength * rng.uniform(0.75, 1.0),
         lateral_rad=wavelength * rng.uniform(0.21, 0.33),
@@ -128,7 +128,7 @@ def draw_knobs(
         smoothing_cm=rng.uniform(*vendor.smoothing_cm),
         persistence=rng.uniform(*vendor.persistence),
         attenuation_db_per_cm=2.0 * attenuation,
-        tilt_db_per_cm=rng.uniform(-0.35, 0.35) - 0.5 * excess,
+        tilt_db_per_cm=rng.uniform(-0.35, 0.35) - 0.5 * (attenuation - usual),
         window=(rng.uniform(0.6, 1.1), rng.uniform(0.6, 1.1)),
         rib=(rng.uniform(-1.0, 1.0), rng.uniform(0.3, 0.8) if has_rib else 0.0),
         lung=(rng.uniform(0.45, 0.8) if has_lung else 2.0, rng.uniform(0.2, 0.5)),
