@@ -6,6 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.metrics import r2_score
+from sklearn.model_selection import cross_val_predict
 
 from echojepa.data.phantom import PhantomConfig
 from echojepa.data.phantom.chamber import Chamber, WallMotion
@@ -99,7 +102,7 @@ def test_tapse_is_the_way_of_the_tricuspid_ring() -> None:
         assert rv.stretch * rv.shape.height_cm + rv.shape.origin_cm[2] == pytest.approx(after)
 
 
-def test_pressure_of_the_right_ventricle_needs_two_views() -> None:
+def test_pressure_is_half_the_septums_and_half_the_right_ventricles() -> None:
     drawn = hearts(CONFIG, 1500)
     pressure = np.array([heart.labels["rvsp"] for heart in drawn])
     flat = np.array([heart.septal_flattening for heart in drawn])
@@ -109,6 +112,40 @@ def test_pressure_of_the_right_ventricle_needs_two_views() -> None:
         assert 0.35 < np.corrcoef(alone, pressure)[0, 1] ** 2 < 0.65
     two = np.linalg.lstsq(np.stack([flat, wide, np.ones(1500)], axis=1), pressure)[0]
     assert two == pytest.approx([80.0, 32.0, 20.0])
+
+
+def cut(heart: Heart, view: str) -> list[float]:
+    """What a textbook view shows of both ventricles, end-diastole and end-systole."""
+    plane = VIEWS[view].plane(heart, np.random.default_rng(0))
+    steps = np.arange(-9.0, 9.0, 0.25) * heart.size
+    image = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    points = plane.to_heart(image, 0.0)
+    found = []
+    for phase in (END_DIASTOLE, END_SYSTOLE):
+        chambers = heart.at(phase).chambers
+        lv = chambers["lv"].distance_cm(points, 0.0) < 0.0
+        rv = chambers["rv"].distance_cm(points, 0.0) < 0.0
+        rv &= chambers["lv"].distance_cm(points, 1.0) > 0.0
+        spread = image[lv].std(axis=0) / np.sqrt(lv.sum() + 1.0)
+        found += [lv.mean(), rv.mean(), *spread]
+    return found
+
+
+@pytest.mark.integration
+def test_views_show_their_half_of_the_pressure() -> None:
+    """Read off plane cuts by boosted trees: about half from one view, more from two."""
+    drawn = hearts(CONFIG.model_copy(update={"follow_up_fraction": 0.0}), 600)
+    pressure = np.array([heart.labels["rvsp"] for heart in drawn])
+    seen = {view: np.array([cut(heart, view) for heart in drawn]) for view in ("PSAX-PM", "A4C")}
+    seen["both"] = np.concatenate(list(seen.values()), axis=1)
+    explained = {}
+    for name, features in seen.items():
+        trees = HistGradientBoostingRegressor(max_iter=200, learning_rate=0.05, max_leaf_nodes=8)
+        said = cross_val_predict(trees, features, pressure, cv=5)
+        explained[name] = r2_score(pressure, said)
+    print({name: round(found, 2) for name, found in explained.items()})
+    assert max(explained["PSAX-PM"], explained["A4C"]) < 0.6
+    assert explained["both"] > max(explained["PSAX-PM"], explained["A4C"]) + 0.1
 
 
 def test_flattening_and_dilation_are_seen_where_they_should_be() -> None:

@@ -12,6 +12,13 @@ from echojepa.data.phantom.tissue import WALLS
 
 _LEAST_CM_PER_S = 9.0
 """The wall filter: slower echoes count as tissue."""
+_BESIDE = {
+    "mitral": ("la", "lv"),
+    "tricuspid": ("ra", "rv"),
+    "aortic": ("lv", "aorta"),
+    "pulmonary": ("rv", "rvot"),
+}
+"""The chambers through which a valve's stream runs."""
 
 
 class ColourBox:
@@ -61,23 +68,26 @@ class ColourBox:
         # Continuity: what the ventricle gains or loses passes a valve (ml/s over cm2).
         flow = 0.01 * heart.edv_ml * heart.ejection_fraction * phase.stroke_rate
         velocity = np.zeros_like(points)
-        for valve in moment.anatomy.valves.values():
+        cavities = _cavities(points, moment.anatomy)
+        for name, valve in moment.anatomy.valves.items():
             ejects = valve.towards > 0
             if (flow > 0.0) == ejects:
-                velocity[:, 2] += _jet(points, valve, flow)
+                beside = np.any([cavities[chamber] for chamber in _BESIDE[name]], axis=0)
+                velocity[beside, 2] += _jet(points[beside], valve, flow)
         toward = points - moment.plane.probe_cm
         toward /= -np.maximum(np.linalg.norm(toward, axis=1, keepdims=True), 0.1)
-        return np.asarray((velocity * toward).sum(axis=1)), _blood(points, moment.anatomy)
+        blood = np.any(list(cavities.values()), axis=0)
+        return np.asarray((velocity * toward).sum(axis=1)), blood
 
 
-def _blood(points: np.ndarray, anatomy: Anatomy) -> np.ndarray:
-    """Which points [n, 3] lie in a cavity, and not in a wall that cuts it away."""
-    found = np.zeros(len(points), bool)
+def _cavities(points: np.ndarray, anatomy: Anatomy) -> dict[str, np.ndarray]:
+    """Which points [n, 3] lie in a chamber's cavity, and not in a wall that cuts it away."""
+    found = {}
     for look in WALLS:
         inside = anatomy.chambers[look.chamber].distance_cm(points, 0.0) < 0.0
         for cover, layer in look.covered_by.items():
             inside &= anatomy.chambers[cover].distance_cm(points, layer) > 0.0
-        found |= inside
+        found[look.chamber] = inside
     return found
 
 
