@@ -18,7 +18,7 @@ from echojepa.data.phantom.config import VERSION
 FROZEN = Path(__file__).parents[1] / "data" / "phantom_frames.npz"
 BENCHMARK = Path(__file__).parents[2] / "configs" / "data" / "phantom.yaml"
 CLIPS = ((0, "A4C"), (3, "PLAX"), (7, "PSAX-AV"), (11, "OTHER"))
-SMALL = {"size": 64, "num_frames": 5, "colour_fraction": 0.3}
+SMALL = {"size": 64, "num_frames": 5, "colour_fraction": 0.6}
 
 
 def rendered() -> dict[str, np.ndarray]:
