@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -26,6 +28,10 @@ contrast is {contrast}, electronic noise is {noise} of muscle's echo at the far 
 
 **Splits** are by patient.{held_out}
 
+**Files** are {formats}; `manifest.parquet` has one row per clip with its labels, `phantom.json` the
+settings: `echojepa phantom` makes the same bytes from them again. Made by a program under the
+Apache License 2.0; its makers claim no right in the data.
+
 **Made for** trying out, timing and testing methods end to end, and for questions whose answer must
 be known: what an encoder keeps of anatomy and drops of speckle. **Not made for** any statement
 about patients. Anatomy is simplified (ellipsoidal chambers, leaflets that swing as one, no
@@ -35,6 +41,8 @@ trabeculae or chordae, no pathology but the above) and scan lines do not refract
 |---|---|
 {table}
 """
+
+_FORMATS = {".avi": "Motion JPEG in AVI", ".dcm": "multi-frame DICOM", ".mp4": "H.264 in MP4"}
 
 
 def card(config: PhantomConfig, table: pa.Table) -> str:
@@ -47,7 +55,9 @@ def card(config: PhantomConfig, table: pa.Table) -> str:
     held_out = ""
     if config.held_out_vendor in pc.unique(table["vendor"]).to_pylist():
         held_out = f" All of vendor {config.held_out_vendor} is in the split test, and only there."
+    suffixes = sorted({Path(uri).suffix for uri in table["uri"].to_pylist()})
     return _TEXT.format(
+        formats=", ".join(_FORMATS[suffix] for suffix in suffixes),
         version=VERSION,
         seed=config.seed,
         clips=len(table),
