@@ -3,8 +3,8 @@
 A collapse is the commonest failure of joint-embedding training, and its loss looks fine: after a
 slow healthy rise it suddenly *drops*, because features that say little are easy to predict. What
 shows it is how spread out the features are. So every statistic of spread is compared with the best
-that this very run has had, and the loss with its own recent past by robust statistics. Medians over
-a few observations stand for the present: one odd batch is no alarm.
+that this very run has had, from its first logged step on, and the loss with its own recent past by
+robust statistics. Medians over a few observations stand for the present: one odd batch is no alarm.
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ class Monitor:
         """Danger, 0 at the best value and 1 at the floor, and its description."""
         recent = self._recent[name]
         recent.append(value)
-        if len(recent) < self._config.patience:
-            return 0.0, ""
         now = median(recent)
         best = self._best[name] = max(self._best[name], now)
+        if len(recent) < self._config.patience:
+            return 0.0, ""
         danger = (1 - now / max(best, 1e-12)) / (1 - self._floors[name])
         return danger, f"{name} has fallen from {best:.3g} to {now:.3g}"
 

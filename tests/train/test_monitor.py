@@ -77,6 +77,15 @@ def test_the_transients_of_a_beginning_are_no_alarm() -> None:
     assert first_alarm(course(healthy_loss(), online_feature_std=np.roll(dip, 100))) is not None
 
 
+def test_features_that_are_gone_after_a_few_steps() -> None:
+    """What the first logged step showed is remembered, however soon it is lost."""
+    values = noisy(np.concatenate([[1.0, 0.5], np.full(398, 0.1)]))
+    found = first_alarm(course(healthy_loss(), feature_std=values))
+    assert found is not None
+    assert found[0] == MonitorConfig().window
+    assert found[1].startswith("feature_std has fallen from")
+
+
 def test_features_that_narrow_slowly_are_no_alarm() -> None:
     """As seen in 1,300 healthy steps on 24 clips: half the rank is lost, the deviation stays."""
     rank = noisy(np.linspace(28, 14, 1300))

@@ -103,8 +103,11 @@ def test_a_decoder_dies_of_a_segmentation_fault(run: Run, judge: Judge) -> None:
 
 @soak
 def test_a_collapse_is_rolled_back_by_itself(run: Run) -> None:
-    """A target without memory at a high rate; two workers go back together and end healthy."""
-    run.tree["optimizer"] |= {"lr": {"peak": 1e-2}, "momentum": {"peak": 0.0}}
+    """A target without memory at a rate that rises; two workers go back and end healthy."""
+    run.tree["optimizer"] |= {
+        "lr": {"peak": 2e-2, "start": 1e-5, "warmup_steps": 200},
+        "momentum": {"peak": 0.0},
+    }
     run.tree["loop"]["checkpoint_every_steps"] = 3
     run.tree["monitor"] = {"lr_factor": 0.02, "window": 10}
     run.write()
