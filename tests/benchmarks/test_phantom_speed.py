@@ -50,9 +50,11 @@ def test_two_hundred_clips(cluster: None, tmp_path: Path) -> None:
 
 
 def rendering() -> list[int]:
-    """Processes of this machine's cluster that run tasks."""
-    named = psutil.process_iter(["pid", "name", "cmdline"])
-    return [p.pid for p in named if (p.info["cmdline"] or [""])[0].startswith("ray::")]
+    """Processes of this test's own cluster that run tasks."""
+    own = {p.pid for p in psutil.Process().children(recursive=True)}
+    named = psutil.process_iter(["pid", "cmdline"])
+    tasks = [p.pid for p in named if (p.info["cmdline"] or [""])[0].startswith("ray::")]
+    return [pid for pid in tasks if pid in own]
 
 
 def test_twenty_thousand_clips(cluster: None, tmp_path: Path) -> None:
