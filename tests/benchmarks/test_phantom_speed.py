@@ -53,8 +53,8 @@ def rendering() -> list[int]:
     """Processes of this test's own cluster that run tasks."""
     own = {p.pid for p in psutil.Process().children(recursive=True)}
     named = psutil.process_iter(["pid", "cmdline"])
-    tasks = [p.pid for p in named if (p.info["cmdline"] or [""])[0].startswith("ray::")]
-    return [pid for pid in tasks if pid in own]
+    of_ray = [p.pid for p in named if (p.info["cmdline"] or [""])[0].startswith("ray::")]
+    return sorted(own.intersection(of_ray))
 
 
 def test_twenty_thousand_clips(cluster: None, tmp_path: Path) -> None:
