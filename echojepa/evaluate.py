@@ -22,13 +22,13 @@ from echojepa.data.manifest import manifest_fingerprint, read_manifest, with_abs
 from echojepa.data.sampling import ClipConfig, Seeds
 from echojepa.errors import StorageError
 from echojepa.models.weights import read_config
-from echojepa.objectives.mask_picture import mask_picture
 from echojepa.objectives.masks import MaskConfig, MaskSampler
+from echojepa.pictures.masks import mask_picture
+from echojepa.pictures.report import Report, write_report
 from echojepa.probes.features import EncoderSource, FeatureExtractor, Pooling, load_view
-from echojepa.probes.fit import ProbeResult, fit_baseline, fit_probe
-from echojepa.probes.report import Report, write_report
+from echojepa.probes.linear import ProbeResult, fit_baseline, fit_probe
 from echojepa.probes.tasks import Task, labelled_rows, labels_of, pick, require_labels
-from echojepa.train.run_folder import RunFolder, read_lines
+from echojepa.runs.folder import RunFolder, read_lines
 
 PRETRAINED, RANDOM = "pretrained", "random weights"
 _NUM_PICTURES = 4

@@ -14,29 +14,30 @@ import torch
 from pydantic import Field, model_validator
 
 from echojepa.config import Strict, changeable
-from echojepa.data.decode import raise_if_storage_failed
+from echojepa.cost import encoder_flops, predictor_flops
+from echojepa.data.decode.frames import raise_if_storage_failed
 from echojepa.data.sampling import Seeds
 from echojepa.data.stream import DataConfig, StreamShape, stream_shape
 from echojepa.errors import ConfigError
 from echojepa.models.attention import Grid
-from echojepa.models.flops import encoder_flops, predictor_flops
 from echojepa.objectives.jepa import Jepa, JepaConfig, ModelConfig
 from echojepa.objectives.masks import MaskSampler
 from echojepa.probes.online import OnlineProbe, OnlineProbeConfig
-from echojepa.train import checkpoint, collectives
+from echojepa.runs import checkpoint
+from echojepa.runs.export import export_encoder
+from echojepa.runs.folder import RunFolder, provenance
+from echojepa.runs.mirror import Mirror
+from echojepa.runs.monitor import MonitorConfig
+from echojepa.runs.rollback import CollapseGuard, seeds_of
+from echojepa.runs.saver import Saver
+from echojepa.runs.start import Start, choose_start, initialise_weights, restore
+from echojepa.runs.watcher import Cadence, Probe, RunWatcher
+from echojepa.train import collectives
 from echojepa.train.engine import Engine, OptimizerConfig, at_batch
-from echojepa.train.export import export_encoder
 from echojepa.train.feed import Feed
 from echojepa.train.loop import Loop
-from echojepa.train.mirror import Mirror
-from echojepa.train.monitor import MonitorConfig
 from echojepa.train.record import SampleRecord
-from echojepa.train.rollback import CollapseGuard, seeds_of
 from echojepa.train.run_config import LoopConfig
-from echojepa.train.run_folder import RunFolder, provenance
-from echojepa.train.saver import Saver
-from echojepa.train.start import Start, choose_start, initialise_weights, restore
-from echojepa.train.watcher import Cadence, Probe, RunWatcher
 from echojepa.train.worker import Worker
 
 

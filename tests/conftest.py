@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from s3 import Behaviour, served
+from support.s3 import Behaviour, served
 
-from echojepa.data.phantom import PhantomConfig, write_phantom
+from echojepa.phantom import PhantomConfig, write_phantom
 
 
 @pytest.fixture(autouse=True)

@@ -10,12 +10,12 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from paths import DATA
+from support.paths import DATA
 from typer.testing import CliRunner
 
-from echojepa.cli import app
+from echojepa.cli.main import app
 from echojepa.config import load
-from echojepa.launch.termination import LEAST_SECONDS
+from echojepa.on_ray.termination import LEAST_SECONDS
 
 ROOT = Path(__file__).resolve().parents[1]
 MANIFESTS = sorted((ROOT / "cluster" / "kuberay").glob("*.yaml"))

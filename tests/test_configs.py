@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from ranks import pretrain_plain
+from support.ranks import pretrain_plain
 
 from echojepa.config import Strict, amend, load, to_tree, validate
-from echojepa.data.phantom import PhantomConfig
 from echojepa.data.sampling import Seeds
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import VideoEncoder
 from echojepa.models.predictor import Predictor
 from echojepa.objectives.masks import MaskConfig, MaskSampler
+from echojepa.phantom import PhantomConfig
 from echojepa.train.engine import at_batch
 
 ROOT = Path(__file__).parents[1]

@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.ranks import pretrain_on_ranks, pretrain_plain
 from torch.nn import functional as F
 
-from ranks import pretrain_on_ranks, pretrain_plain
-
-from echojepa.data.decode import read_frames
+from echojepa.data.decode.frames import read_frames
 
 RECORDED = Path(__file__).parent / "data" / "losses.json"
 CLIPS = Path(__file__).parent / "data" / "fixed_clips"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from echojepa.data.decode import probe
+from echojepa.data.decode.frames import probe
 from echojepa.data.manifest import write_manifest
 from echojepa.errors import ClipError, ManifestError
 

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from echojepa.config import Strict, changeable
 from echojepa.data.augment import crop_resize
 from echojepa.data.clip_table import ClipTable, open_clips
-from echojepa.data.decode import DecoderName, attempt, read_frames
-from echojepa.data.journal import CrashJournal
+from echojepa.data.decode.frames import DecoderName, attempt, read_frames
+from echojepa.data.decode.journal import CrashJournal
 from echojepa.data.manifest import ClipFilter
 from echojepa.data.mixture import MixtureConfig
 from echojepa.data.sampling import ClipConfig, Seeds, draw

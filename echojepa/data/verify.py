@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from echojepa.data.decode import open_source, probe
+from echojepa.data.decode.frames import open_source, probe
 from echojepa.errors import ClipError
 
 _RATE_TOLERANCE = 0.01

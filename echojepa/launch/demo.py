@@ -13,16 +13,16 @@ from pathlib import Path
 from rich.console import Console
 
 from echojepa.config import load
-from echojepa.data.phantom import PhantomConfig
 from echojepa.errors import ConfigError
 from echojepa.launch import evaluate, pretrain
-from echojepa.launch.connect import connected
 from echojepa.launch.evaluate import EvaluateJob
 from echojepa.launch.phantom import run as write
 from echojepa.launch.pretrain import PretrainJob
-from echojepa.probes.fit import ProbeResult
-from echojepa.train.run_audit import audit_run
-from echojepa.train.run_folder import RunFolder
+from echojepa.on_ray.connect import connected
+from echojepa.phantom import PhantomConfig
+from echojepa.probes.linear import ProbeResult
+from echojepa.runs.audit import audit_run
+from echojepa.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)

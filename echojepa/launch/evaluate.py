@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field
 
-from echojepa.data.decode import raise_if_storage_failed
-from echojepa.data.pipeline import extract_columns
+from echojepa.data.decode.frames import raise_if_storage_failed
 from echojepa.evaluate import EvaluateConfig, Features, evaluate, extractor, rows_to_encode
-from echojepa.launch.connect import ClusterConfig, connected
-from echojepa.probes.fit import ProbeResult
+from echojepa.on_ray.connect import ClusterConfig, connected
+from echojepa.on_ray.stream import extract_columns
+from echojepa.probes.linear import ProbeResult
 
 
 class EvaluateJob(EvaluateConfig):

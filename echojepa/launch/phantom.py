@@ -13,9 +13,9 @@ from ray.exceptions import OutOfMemoryError, RayTaskError, WorkerCrashedError
 from rich.console import Console
 from rich.progress import Progress
 
-from echojepa.data.phantom import PhantomConfig, write_gallery, write_phantom
 from echojepa.errors import PhantomError
-from echojepa.launch.connect import ClusterConfig, connected
+from echojepa.on_ray.connect import ClusterConfig, connected
+from echojepa.phantom import PhantomConfig, write_gallery, write_phantom
 
 _AHEAD_PER_CPU = 3
 """Tasks under way or waiting per core: enough to keep it busy, few enough to hold in memory."""

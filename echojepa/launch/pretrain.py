@@ -28,23 +28,23 @@ from echojepa import errors
 from echojepa.config import changeable, to_tree, validate
 from echojepa.data.sampling import Seeds
 from echojepa.errors import BrokenInvariantError, UserError
-from echojepa.launch.connect import (
+from echojepa.objectives.masks import MaskSampler
+from echojepa.on_ray.connect import (
     ClusterConfig,
     connected,
     wait_for_workers,
     worker_resources,
 )
-from echojepa.launch.preflight import preflight
-from echojepa.launch.progress import Progress
-from echojepa.launch.ray_worker import RayWorker
-from echojepa.launch.resize import SaveBeforeResize, SaveRequest
-from echojepa.objectives.masks import MaskSampler
+from echojepa.on_ray.preflight import preflight
+from echojepa.on_ray.progress import Progress
+from echojepa.on_ray.resize import SaveBeforeResize, SaveRequest
+from echojepa.on_ray.worker import RayWorker
 from echojepa.pretrain import PretrainConfig, cut_batch, pretrain
-from echojepa.train.checkpoint import step_of
+from echojepa.runs.checkpoint import step_of
+from echojepa.runs.folder import RunFolder
+from echojepa.runs.mirror import restore
+from echojepa.runs.storage import Place
 from echojepa.train.device import collective_backend, prepare_process
-from echojepa.train.mirror import restore
-from echojepa.train.place import Place
-from echojepa.train.run_folder import RunFolder
 
 _FINAL = (UserError, BrokenInvariantError)
 """What a restart of the workers can't mend."""

@@ -19,8 +19,8 @@ from ray.tune.schedulers import ASHAScheduler
 from echojepa.config import Strict, amend, fingerprint, load, to_tree, validate
 from echojepa.errors import ClusterError, ConfigError, StorageError
 from echojepa.launch import pretrain
-from echojepa.launch.connect import ClusterConfig, connected, wait_for_workers
 from echojepa.launch.pretrain import PretrainJob
+from echojepa.on_ray.connect import ClusterConfig, connected, wait_for_workers
 
 _TRIAL_CPUS = 0.01
 """A trial's own process only starts its workers and waits; Tune refuses to seat it for nothing."""

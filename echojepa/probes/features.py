@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from echojepa.data.augment import crop_resize
-from echojepa.data.decode import attempt, read_frames
+from echojepa.data.decode.frames import attempt, read_frames
 from echojepa.data.sampling import ClipConfig, centre_view
 from echojepa.models.encoder import EncoderConfig, VideoEncoder
 from echojepa.models.preprocess import normalise

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from echojepa.config import Strict
-from echojepa.data.decode import attempt
+from echojepa.data.decode.frames import attempt
 from echojepa.data.manifest import read_manifest, with_absolute_uris
 from echojepa.data.sampling import ClipConfig
 from echojepa.errors import ManifestError

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from echojepa.data.clip_table import ClipTable
-from echojepa.data.decode import raise_if_storage_failed
+from echojepa.data.decode.frames import raise_if_storage_failed
 from echojepa.data.sampling import Seeds
 from echojepa.data.stream import (
     PADDING,

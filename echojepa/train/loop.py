@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from echojepa.data.stream import PADDING
 from echojepa.errors import BadDataError
 from echojepa.objectives.masks import MaskSampler
+from echojepa.runs.watcher import StepReport, Watcher
 from echojepa.train import collectives
 from echojepa.train.engine import Engine, OptimizerConfig, StepResult
 from echojepa.train.feed import MicroBatch, StepBatch
 from echojepa.train.record import SampleRecord
 from echojepa.train.run_config import LoopConfig, LoopState
-from echojepa.train.watcher import StepReport, Watcher
 from echojepa.train.worker import Worker
 
 _BAD_FRACTION_WINDOW = 1000

@@ -33,7 +33,7 @@ def finish(**facts):
     print(json.dumps({**facts, "seconds": time.perf_counter() - began, "peak_gb": peak}))
 """
 IMPORT = """
-from echojepa.models.import_weights import ImportConfig, import_weights
+from echojepa.models.formats.import_weights import ImportConfig, import_weights
 report = import_weights(Path(sys.argv[1]), Path(sys.argv[2]), ImportConfig())
 finish(loaded=report.num_loaded, not_taken=report.not_taken, stay_new=report.stay_new)
 """

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from appearance import Appearance, half_width, measure
 from matplotlib.figure import Figure
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
+from support.benchmarks.appearance import Appearance, half_width, measure
 
-from echojepa.data.phantom import PhantomConfig, render_clip
-from echojepa.data.phantom.gallery import list_exhibits
+from echojepa.phantom import PhantomConfig, render_clip
+from echojepa.phantom.gallery import list_exhibits
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
 PICTURE = Path(__file__).parents[2] / "docs" / "images" / "phantom_beside_real.png"

@@ -19,22 +19,22 @@ from typing import Any
 import numpy as np
 import pytest
 from ray import cloudpickle
-from readers import Shown, read, train_reader
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from support.benchmarks.readers import Shown, read, train_reader
 
 from echojepa.config import load
 from echojepa.data.augment import crop_resize
-from echojepa.data.decode import read_frames
+from echojepa.data.decode.frames import read_frames
 from echojepa.data.manifest import read_manifest
-from echojepa.data.phantom import PhantomConfig
-from echojepa.data.phantom.views import VIEWS
 from echojepa.data.sampling import ClipConfig, centre_view
-from echojepa.launch.connect import ClusterConfig, connected
 from echojepa.launch.phantom import map_on_ray, run
 from echojepa.models.encoder import EncoderConfig
+from echojepa.on_ray.connect import ClusterConfig, connected
+from echojepa.phantom import PhantomConfig
+from echojepa.phantom.view.views import VIEWS
 from echojepa.probes.features import EncoderSource, encode, load_view
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(6 * 3600)]

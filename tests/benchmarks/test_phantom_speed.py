@@ -12,12 +12,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from memory import Memory
+from support.memory import Memory
 
 from echojepa.data.manifest import read_manifest
-from echojepa.data.phantom import PhantomConfig, write_phantom
-from echojepa.launch.connect import ClusterConfig, connected
 from echojepa.launch.phantom import map_on_ray, run
+from echojepa.on_ray.connect import ClusterConfig, connected
+from echojepa.phantom import PhantomConfig, write_phantom
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(2 * 3600)]
 TWO_HUNDRED = PhantomConfig(num_studies=50, views=("A4C", "PLAX", "PSAX-PM", "SC4C"), num_frames=64)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from reference_method import ReferenceMethod
+from support.benchmarks.reference_method import ReferenceMethod
 from torch.profiler import ProfilerActivity, profile
 
 from echojepa.data.sampling import Seeds

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pydicom.data
 import pytest
-from clips import KINDS, write_clip
+from support.clips import KINDS, write_clip
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from clips import clip_rows
+from support.clips import clip_rows
 
 from echojepa.data.clip_table import open_clips
 from echojepa.data.manifest import (

@@ -12,7 +12,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from clips import (
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.clips import (
     FRAGMENTED,
     HEIGHT,
     KINDS,
@@ -36,10 +38,8 @@ from clips import (
     write_trimmed,
     written,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from echojepa.data.decode import DecoderName, VideoInfo, open_source, probe, read_frames
+from echojepa.data.decode.frames import DecoderName, VideoInfo, open_source, probe, read_frames
 from echojepa.data.sampling import ClipConfig, window_at
 
 PATTERNS = (
@@ -357,7 +357,7 @@ def test_a_picture_size_that_changes(tmp_path: Path) -> None:
 
 _READ_ALL = """
 import json, sys
-from echojepa.data.decode import probe, read_frames
+from echojepa.data.decode.frames import probe, read_frames
 from echojepa.errors import ClipError
 
 for uri, decoder in json.loads(sys.argv[1]):

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from clips import LONG_GOP, cut_off, error_of, outcome, written
 from pydicom.dataset import Dataset
+from support.clips import LONG_GOP, cut_off, error_of, outcome, written
 
-from echojepa.data.decode import VideoInfo, probe, read_frames
+from echojepa.data.decode.frames import VideoInfo, probe, read_frames
 
 
 def test_dicom_probe(dicom: str) -> None:

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from clips import HEIGHT, LONG_GOP, MJPEG, NTSC, NUM_FRAMES, WIDTH
+from support.clips import HEIGHT, LONG_GOP, MJPEG, NTSC, NUM_FRAMES, WIDTH
 
 from echojepa.data.import_csv import import_csv
 from echojepa.data.manifest import read_manifest

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import clip_rows
+from support.clips import clip_rows
 
-from echojepa.data.journal import CrashJournal
+from echojepa.data.decode.journal import CrashJournal
 from echojepa.data.manifest import ClipFilter, write_manifest
 from echojepa.data.sampling import ClipConfig, Seeds
 from echojepa.data.stream import BlockDecoder, DataConfig
@@ -22,7 +22,7 @@ from echojepa.errors import ClipError
 _CHILD = """
 import os, signal, sys, time
 from pathlib import Path
-from echojepa.data.journal import CrashJournal
+from echojepa.data.decode.journal import CrashJournal
 
 journal = CrashJournal(Path(sys.argv[1]))
 for word in sys.argv[2:]:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from clips import clip_rows
+from support.clips import clip_rows
 
 from echojepa.data.clip_table import open_clips
 from echojepa.data.manifest import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
-from clips import clip_rows
+from support.clips import clip_rows
 
 from echojepa.data.manifest import check_manifest, read_manifest
 from echojepa.data.manifest_stats import describe_manifest

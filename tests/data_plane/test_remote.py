@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs
 import pytest
-from ranks import losses, pretrain_plain
-from s3 import Behaviour, url
+from support.ranks import losses, pretrain_plain
+from support.s3 import Behaviour, url
 
-from echojepa.data.decode import raise_if_storage_failed, read_frames
+from echojepa.data.decode.frames import raise_if_storage_failed, read_frames
+from echojepa.data.decode.remote import fetch
 from echojepa.data.manifest import read_manifest, with_absolute_uris, write_manifest
-from echojepa.data.remote import fetch
 from echojepa.errors import ClipError, StorageError
-from echojepa.train.run_folder import RunFolder
+from echojepa.runs.folder import RunFolder
 
 pytestmark = pytest.mark.integration
 Tree = dict[str, Any]

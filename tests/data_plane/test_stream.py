@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pydicom
 import pytest
-from clips import FRAGMENTED, LONG_GOP, cut_off
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.clips import FRAGMENTED, LONG_GOP, cut_off
 
 from echojepa.config import validate
 from echojepa.data.augment import crop_resize
 from echojepa.data.clip_table import ClipTable, open_clips
-from echojepa.data.decode import read_frames
+from echojepa.data.decode.frames import read_frames
 from echojepa.data.manifest import (
     ClipFilter,
     read_manifest,

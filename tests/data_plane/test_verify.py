@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clips import KINDS, LONG_GOP, MJPEG, SHORT_GOP, clip_rows, cut_off
+from support.clips import KINDS, LONG_GOP, MJPEG, SHORT_GOP, clip_rows, cut_off
 
 from echojepa.data.manifest import check_manifest
 from echojepa.data.verify import find_problems

@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ranks import losses, pretrain_plain
+from support.ranks import losses, pretrain_plain
 
 from echojepa.config import validate
 from echojepa.launch.pretrain import PretrainJob, run
 from echojepa.models.encoder import EncoderConfig, VideoEncoder
+from echojepa.runs.audit import audit_run
+from echojepa.runs.folder import RunFolder, read_lines
 from echojepa.train.device import memory_bytes, training_device
-from echojepa.train.run_audit import audit_run
-from echojepa.train.run_folder import RunFolder, read_lines
 
 pytestmark = [
     pytest.mark.integration,

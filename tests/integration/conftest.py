@@ -9,7 +9,7 @@ import pytest
 import ray
 from selenium import webdriver
 
-from echojepa.launch.connect import TRAIN_RESOURCE
+from echojepa.on_ray.connect import TRAIN_RESOURCE
 
 NUM_CPUS = 2
 NUM_SEATS = 4

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-from command import echojepa
 from selenium import webdriver
 from selenium.webdriver.common.by import By
+from support.command import echojepa
 
 from echojepa.data.manifest import read_manifest
 from echojepa.models.weights import load_encoder

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from echojepa.train.run_audit import audit_run
-from echojepa.train.run_folder import RunFolder
+from echojepa.runs.audit import audit_run
+from echojepa.runs.folder import RunFolder
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,18 +9,18 @@ import time
 from pathlib import Path
 
 import pytest
-from actors import task_pids
-from command import echojepa
-from paths import contents
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+from support.actors import task_pids
+from support.command import echojepa
+from support.paths import contents
 
-from echojepa.data.phantom import PhantomConfig, write_phantom
-from echojepa.data.phantom.gallery import list_exhibits
 from echojepa.errors import PhantomError
-from echojepa.launch.connect import ClusterConfig
 from echojepa.launch.phantom import map_on_ray, run
+from echojepa.on_ray.connect import ClusterConfig
+from echojepa.phantom import PhantomConfig, write_phantom
+from echojepa.phantom.gallery import list_exhibits
 
 pytestmark = pytest.mark.integration
 CONFIG = PhantomConfig(

@@ -13,15 +13,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from actors import pids
-from ranks import losses, pretrain_plain
+from support.actors import pids
+from support.ranks import losses, pretrain_plain
 
 from echojepa.config import validate
 from echojepa.data.sampling import Seeds, rows_of
 from echojepa.errors import BadDataError, ClusterError
 from echojepa.launch.pretrain import PretrainJob, run
-from echojepa.train.run_audit import audit_run
-from echojepa.train.run_folder import RunFolder, read_lines
+from echojepa.runs.audit import audit_run
+from echojepa.runs.folder import RunFolder, read_lines
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ray_cluster")]
 Tree = dict[str, Any]

@@ -14,9 +14,8 @@ import pyarrow as pa
 import pydicom.data
 import pytest
 
-from echojepa.data.decode import probe
+from echojepa.data.decode.frames import probe
 from echojepa.data.manifest import read_manifest, with_absolute_uris, write_manifest
-from echojepa.data.pipeline import blocks_of, open_stream
 from echojepa.data.sampling import ClipConfig, Seeds
 from echojepa.data.stream import (
     DataConfig,
@@ -25,6 +24,7 @@ from echojepa.data.stream import (
     check_block,
     stream_shape,
 )
+from echojepa.on_ray.stream import blocks_of, open_stream
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ray_cluster")]
 SEED = 11

@@ -14,9 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from echojepa.config import validate
 from echojepa.errors import ConfigError, ManifestError
-from echojepa.launch.connect import TRAIN_RESOURCE
 from echojepa.launch.sweep import SweepJob, run
-from echojepa.train.run_folder import RunFolder, read_lines
+from echojepa.on_ray.connect import TRAIN_RESOURCE
+from echojepa.runs.folder import RunFolder, read_lines
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ray_cluster")]
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from paths import DATA
+from support.paths import DATA
 from torch.nn import functional as F
 
 from echojepa.models.attention import Grid

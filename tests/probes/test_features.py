@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from echojepa.data.decode import read_frames
+from echojepa.data.decode.frames import read_frames
 from echojepa.data.manifest import read_manifest, with_absolute_uris
-from echojepa.data.phantom.write import write_video
 from echojepa.data.sampling import ClipConfig
 from echojepa.errors import CheckpointError, ClipError
 from echojepa.models.encoder import EncoderConfig, VideoEncoder
 from echojepa.models.weights import save_encoder
+from echojepa.phantom.files.write import write_video
 from echojepa.probes.features import EncoderSource, FeatureExtractor, encode, load_view, pool
 
 CLIP = ClipConfig(num_frames=4, fps=10.0, size=16)

@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 import pytest
-from paths import DATA
 from pydantic import ValidationError
+from support.paths import DATA
 
 from echojepa.train.schedules import Schedule
 

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from ranks import run_ranks
+from support.ranks import run_ranks
 
 from echojepa.models.encoder import EncoderConfig
 from echojepa.models.predictor import PredictorConfig
 from echojepa.objectives.jepa import Jepa, JepaConfig, ModelConfig, target_twin
+from echojepa.runs.shards import ShardReader, reshard, write_shards
 from echojepa.train.engine import OptimizerConfig, Schedule
-from echojepa.train.shards import ShardReader, reshard, write_shards
 from echojepa.train.zero_engine import ZeroEngine
 
 pytestmark = pytest.mark.integration

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from ranks import pretrain_on_ranks, pretrain_plain
+from support.ranks import pretrain_on_ranks, pretrain_plain
 
-from echojepa.train.run_folder import read_lines
+from echojepa.runs.folder import read_lines
 
 Tree = dict[str, Any]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes import cluster_of_nodes
 from ray.cluster_utils import Cluster
-from runs import COLUMNS, NUM_STEPS, Judge, Outcome, Run, judged, without_faults
+from support.chaos.run import COLUMNS, NUM_STEPS, Judge, Outcome, Run, judged, without_faults
+from support.nodes import cluster_of_nodes
 
 Tree = dict[str, Any]
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from actors import pids
-from runs import NUM_STEPS, Judge, Run
+from support.actors import pids
+from support.chaos.run import NUM_STEPS, Judge, Run
 
-from echojepa.train.run_audit import audit_run
+from echojepa.runs.audit import audit_run
 
 pytestmark = pytest.mark.timeout(600)
 Tree = dict[str, Any]

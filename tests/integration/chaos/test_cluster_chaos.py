@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nodes import HEAD_FOR_TWO, NODE, cluster_of_nodes
 from ray.cluster_utils import Cluster
-from runs import Judge, Run
-from s3 import free_port
+from support.chaos.run import Judge, Run
+from support.nodes import HEAD_FOR_TWO, NODE, cluster_of_nodes
+from support.s3 import free_port
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 Tree = dict[str, Any]

@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from autoscaling import autoscaling_cluster
-from metadata import metadata_service
-from nodes import NODE
-from ranks import losses
 from ray.cluster_utils import Cluster
-from runs import BATCH, Judge, Run
+from support.autoscaling import autoscaling_cluster
+from support.chaos.run import BATCH, Judge, Run
+from support.metadata import metadata_service
+from support.nodes import NODE
+from support.ranks import losses
 
 from echojepa.errors import ClusterError
-from echojepa.launch.termination import Notice, drain
-from echojepa.train.run_audit import audit_run
+from echojepa.on_ray.termination import Notice, drain
+from echojepa.runs.audit import audit_run
 
 pytestmark = pytest.mark.timeout(1200)
 GRACE_SECONDS = 20.0
@@ -81,7 +81,7 @@ def test_a_spot_node_is_taken_away(
     node = cluster.add_node(**NODE)
     run = on_cluster(cluster.address)
     with metadata_service("ec2") as cloud:
-        command = [sys.executable, "-m", "echojepa.cli", "watch-termination"]
+        command = [sys.executable, "-m", "echojepa.cli.main", "watch-termination"]
         command += ["--metadata", cloud.url, "--poll-seconds", "0.5"]
         command += ["--address", cluster.address, "--node-id", node.node_id]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:

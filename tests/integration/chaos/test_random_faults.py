@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from actors import pids
-from memory import Memory
-from ranks import losses
-from runs import BATCH, Run, without_faults
+from support.actors import pids
+from support.chaos.run import BATCH, Run, without_faults
+from support.memory import Memory
+from support.ranks import losses
 
-from echojepa.train.run_audit import audit_run
-from echojepa.train.run_folder import read_lines
+from echojepa.runs.audit import audit_run
+from echojepa.runs.folder import read_lines
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(4000)]
 MINUTES, QUIET_MINUTES = 20, 3

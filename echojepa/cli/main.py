@@ -1,0 +1,270 @@
+"""`echojepa`: one console command, one grammar.
+
+    echojepa COMMAND FILE [key=value ...]
+
+Exit codes: 0 done, 2 the input is wrong (one line: what, where, remedy), 1 anything else.
+Heavy imports happen inside the commands, so that `--help` is immediate.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from echojepa.cli.manifest import manifest_app, out
+from echojepa.errors import exit_codes
+
+app = typer.Typer(
+    name="echojepa",
+    help="Pretrain, tune and judge latent-predictive encoders of heart ultrasound on Ray.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(manifest_app, name="manifest")
+
+ConfigFile = Annotated[Path, typer.Argument(help="YAML file; it may extend another.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Settings as key=value.", metavar="[KEY=VALUE]...")
+]
+ExportFormat = Literal["safetensors", "huggingface", "vjepa2"]
+Branch = Literal["target", "online"]
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(metavar="[OUT]", help="Where to put it.")] = Path(
+        "demo"
+    ),
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Settings as phantom.key=value, pretrain.key=value or evaluate.key=value.",
+            metavar="[CONFIG.KEY=VALUE]...",
+        ),
+    ] = None,
+) -> None:
+    """The whole story on this machine, in minutes: phantoms, pretraining, probes, report."""
+    from echojepa.launch import demo as launch
+
+    result = launch.run(folder, overrides)
+    out.print(results_table(result.results))
+    out.print(f"report       {result.report}")
+    out.print(f"encoder      {result.encoder}")
+    out.print(f"TensorBoard  tensorboard --logdir {result.tensorboard}")
+    out.print(f"took         {result.seconds / 60:.1f} minutes")
+
+
+Address = Annotated[
+    str | None, typer.Option(help="Ray cluster; else $RAY_ADDRESS, else this machine.")
+]
+PhantomFile = Annotated[Path | None, typer.Option(help="YAML file; see configs/data.")]
+
+
+@app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for videos and manifest.")],
+    overrides: Overrides = None,
+    num_studies: Annotated[
+        int | None, typer.Option(help="Studies to write; also as num_studies=N.")
+    ] = None,
+    config: PhantomFile = None,
+    address: Address = None,
+) -> None:
+    """Write phantom heart studies as video or DICOM files with labels, on all cores.
+
+    More studies can be added to a folder later, and an interrupted call is finished by the same.
+    On a cluster of several nodes, OUT is a folder that all of them share.
+    """
+    from echojepa.launch.phantom import run
+    from echojepa.on_ray.connect import ClusterConfig
+
+    settings = [*(overrides or [])]
+    if num_studies is not None:
+        settings.append(f"num_studies={num_studies}")
+    out.print(run(_phantom_config(config, settings), folder, ClusterConfig(address=address)))
+
+
+@app.command("phantom-gallery")
+def phantom_gallery(
+    file: Annotated[Path, typer.Argument(metavar="OUT.html", help="Page to write.")],
+    overrides: Overrides = None,
+    config: PhantomFile = None,
+    address: Address = None,
+) -> None:
+    """One page on which every view, machine, population, severity and knob of a phantom plays.
+
+    Frames of 224 pixels unless size=N says otherwise.
+    """
+    from echojepa.launch.phantom import run_gallery
+    from echojepa.on_ray.connect import ClusterConfig
+
+    settings = ["num_studies=1", "size=224", *(overrides or [])]
+    out.print(run_gallery(_phantom_config(config, settings), file, ClusterConfig(address=address)))
+
+
+def _phantom_config(file: Path | None, settings: list[str]) -> Any:
+    from echojepa.config import load, parse
+    from echojepa.phantom import PhantomConfig
+
+    return load(file, settings, PhantomConfig) if file else parse(settings, PhantomConfig)
+
+
+@app.command()
+def pretrain(file: ConfigFile, overrides: Overrides = None) -> None:
+    """Pretrain; the same command resumes an interrupted run."""
+    from echojepa.config import load
+    from echojepa.launch.pretrain import PretrainJob, run
+
+    job = load(file, overrides or [], PretrainJob)
+    metrics = run(job)
+    out.print(f"{job.run_dir}: loss {metrics['loss']:.4f}" if metrics else f"{job.run_dir}: done")
+
+
+@app.command()
+def sweep(file: ConfigFile, overrides: Overrides = None) -> None:
+    """Search settings with Ray Tune; the same command resumes an interrupted search."""
+    from echojepa.config import load
+    from echojepa.launch.sweep import SweepJob, run
+
+    best = run(load(file, overrides or [], SweepJob))
+    out.print(best)
+
+
+@app.command()
+def evaluate(file: ConfigFile, overrides: Overrides = None) -> None:
+    """Judge a frozen encoder with linear probes; writes tables and a report."""
+    from echojepa.config import load
+    from echojepa.launch.evaluate import EvaluateJob, run
+
+    job = load(file, overrides or [], EvaluateJob)
+    out.print(results_table(run(job)))
+    out.print(Path(job.out) / "report.html")
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(help="Run folder, checkpoint or encoder folder.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="Folder (vjepa2: file) to write.")],
+    layout: Annotated[
+        ExportFormat, typer.Option("--format", help="Whose names the weights get.")
+    ] = "safetensors",
+) -> None:
+    """Export an encoder: of a run's newest checkpoint, of a checkpoint, or for other software."""
+    from echojepa.runs.export import export
+
+    out.print(export(source, target, layout))
+
+
+@app.command("import-weights")
+def import_weights(
+    source: Annotated[Path, typer.Argument(help=".pt, .safetensors or Hugging Face folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Encoder folder to write.")],
+    branch: Annotated[Branch, typer.Option(help="Which encoder of the file.")] = "target",
+    overrides: Overrides = None,
+) -> None:
+    """Turn V-JEPA 2, EchoJEPA or Hugging Face weights into an encoder folder."""
+    from echojepa.config import parse
+    from echojepa.models.formats.import_weights import ImportConfig, import_weights
+
+    options = parse([f"branch={branch}", *(overrides or [])], ImportConfig)
+    report = import_weights(source, folder, options)
+    if report.inflated:
+        out.print("the 2-D patch embedding was spread over the frames of a tubelet")
+    for name in report.not_taken:
+        out.print(f"not taken over: {name}")
+    for name in report.stay_new:
+        out.print(f"left at its initial value: {name}")
+    out.print(f"{report.num_loaded} tensors taken over")
+    out.print(report.folder)
+
+
+@app.command()
+def audit(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
+    """Prove from a run's recorded indices that no sample was lost or doubled."""
+    from echojepa.runs.audit import audit_run
+    from echojepa.runs.folder import RunFolder
+
+    report = audit_run(RunFolder(run))
+    table = Table("attempt", "from step", "to step", "workers")
+    for part in report.attempts:
+        table.add_row(*(str(part[k]) for k in ("attempt", "start", "stop", "ranks")))
+    out.print(table)
+    if report.data_sets:
+        out.print(data_sets_table(report.data_sets))
+    out.print(f"{report.num_steps} steps, {report.num_samples} samples trained on")
+    out.print(
+        f"{report.num_unread} unreadable (weight 0), {report.num_dropped_steps} dropped steps, "
+        f"{report.num_redone_steps} steps redone after restarts"
+    )
+    report.raise_if_unclean(str(run))
+    out.print("clean: every sample exactly once")
+
+
+NodeId = Annotated[str | None, typer.Option(help="Ray node; default: this machine's.")]
+
+
+@app.command("drain-node")
+def drain_node(
+    seconds: Annotated[
+        float, typer.Argument(help="Until the node is taken away; at least 15.", min=15)
+    ],
+    address: Address = None,
+    node_id: NodeId = None,
+) -> None:
+    """Tell a Ray cluster that one of its nodes will go: what trains there saves in time."""
+    import time
+
+    from echojepa.on_ray.termination import Notice, drain
+
+    drain(Notice("echojepa drain-node", time.time() + seconds), address, node_id)
+
+
+@app.command("watch-termination")
+def watch_termination(
+    address: Address = None,
+    node_id: NodeId = None,
+    metadata: Annotated[
+        str, typer.Option(help="Metadata service of the cloud.")
+    ] = "http://169.254.169.254",
+    poll_seconds: Annotated[float, typer.Option(help="How often to ask it.", min=0.1)] = 5.0,
+) -> None:
+    """Run beside Ray on a spot node: drains the node when the cloud says that it will end it."""
+    import time
+
+    from echojepa.on_ray.termination import Metadata, watch
+
+    notice = watch(Metadata(metadata), address, node_id, poll_seconds)
+    out.print(f"drained: {notice.reason}, {notice.ends_at - time.time():.0f} s left")
+
+
+def results_table(results: list[Any]) -> Table:
+    """Test metrics of probes."""
+    table = Table("task", "features", "test metrics")
+    for result in results:
+        metrics = "  ".join(f"{name} {value:.3f}" for name, value in result.test.items())
+        table.add_row(result.task.name, result.features, metrics)
+    return table
+
+
+def data_sets_table(data_sets: dict[str, Any]) -> Table:
+    """What a run took from each data set of its mixture."""
+    table = Table("data set", "clips", "samples", "epochs", "unreadable", "in dropped steps")
+    for name, part in data_sets.items():
+        epochs = part.num_samples / part.num_clips
+        counts = (part.num_clips, part.num_samples, f"{epochs:.2f}")
+        table.add_row(name, *map(str, (*counts, part.num_unread, part.num_dropped)))
+    return table
+
+
+def main() -> None:
+    """Entry point of the console command."""
+    with exit_codes():
+        app()
+
+
+if __name__ == "__main__":
+    main()

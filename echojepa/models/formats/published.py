@@ -1,0 +1,131 @@
+"""Files of published weights, read into our names. Nothing in a file is ever executed."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from echojepa.errors import CheckpointError
+from echojepa.models.formats.dense import DenseLayout, reads_levels
+from echojepa.models.formats.names import Tensors, from_huggingface, without_wrappers
+
+_TARGETS = ("target_encoder", "ema_encoder")
+_DAMAGE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    SafetensorError,
+    zipfile.BadZipFile,
+)
+"""What reading a damaged file may raise: the restricted unpickler checks little by itself."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """The branches of a file, in our names; what it lacks is None."""
+
+    online: Tensors | None
+    target: Tensors | None
+    predictor: Tensors | None
+    heads: tuple[int | None, int | None] = (None, None)
+    """Attention heads of encoder and predictor, where the file says."""
+    dense: bool = False
+    """It is a V-JEPA 2.1 file."""
+    left_out: list[str] = field(default_factory=list)
+    """Tensors that are known to have no place here."""
+
+
+def read_published(source: Path) -> Published:
+    """Read a `.pt` or `.safetensors` file or a Hugging Face folder.
+
+    `.pt` files are read with `weights_only=True`, which builds tensors and plain containers only.
+
+    Raises:
+        CheckpointError: it is missing or damaged, or holds something that only code could build.
+    """
+    if source.is_dir():
+        return _read_huggingface(source)
+    if not source.exists():
+        raise CheckpointError("no such file", "Check the path.", str(source))
+    try:
+        if source.suffix == ".safetensors":
+            return _branches(load_file(source))
+        if not zipfile.is_zipfile(source):
+            raise CheckpointError(
+                "not an archive that torch.save wrote",
+                "Save it again by torch 1.6 or newer.",
+                str(source),
+            )
+        content = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
+    except UnpicklingError:
+        raise CheckpointError(
+            "the file is damaged, or holds more than tensors; code in it is never run",
+            "Use a file of plain tensors.",
+            str(source),
+        ) from None
+    except _DAMAGE as error:
+        raise CheckpointError(
+            f"the file cannot be read ({type(error).__name__})", "Fetch it again.", str(source)
+        ) from None
+    if not isinstance(content, dict):
+        raise CheckpointError("the file holds no state dict", "Use another.", str(source))
+    return _branches(content)
+
+
+def _branches(content: dict[str, Any]) -> Published:
+    """Sort a state dict: nested by branch, or the flat one of a single encoder."""
+    named = ("encoder", "predictor", *_TARGETS)
+    parts = {k: content[k] for k in named if isinstance(content.get(k), dict)}
+    nested = {k: without_wrappers(part) for k, part in parts.items()}
+    target = next((nested[key] for key in _TARGETS if key in nested), None)
+    online = nested.get("encoder")
+    if target is None and online is None:
+        online = without_wrappers({k: v for k, v in content.items() if isinstance(v, torch.Tensor)})
+    predictor = nested.get("predictor")
+    if not DenseLayout.recognises(target or online or {}):
+        return Published(online, target, predictor)
+    layout, several = DenseLayout(), reads_levels(predictor)
+    if target is not None:
+        target = layout.encoder(target, "", all_levels=several)
+    if online is not None:
+        label = "" if target is None else "online: "
+        online = layout.encoder(online, label, all_levels=several)
+    if predictor is not None:
+        predictor = layout.predictor(predictor)
+    return Published(online, target, predictor, dense=True, left_out=layout.left_out)
+
+
+def _read_huggingface(folder: Path) -> Published:
+    """A `transformers.VJEPA2Model` folder, in one file or sharded."""
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        if config.get("model_type") != "vjepa2":
+            raise KeyError("model_type")
+        index = folder / "model.safetensors.index.json"
+        names = {"model.safetensors"}
+        if index.is_file():
+            names = set(json.loads(index.read_text())["weight_map"].values())
+        tensors: Tensors = {}
+        for name in sorted(names):
+            tensors |= load_file(folder / name)
+        heads = config["num_attention_heads"], config["pred_num_attention_heads"]
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+        raise CheckpointError(
+            f"not a whole Hugging Face V-JEPA 2 folder ({type(error).__name__})",
+            "Name a folder with config.json of model_type vjepa2 and its model.safetensors.",
+            str(folder),
+        ) from None
+    encoder, predictor = from_huggingface(tensors)
+    return Published(encoder, None, predictor or None, heads)

@@ -1,0 +1,52 @@
+"""What one node of the cluster sees of a job. Runs there as a Ray task, without PyTorch."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from echojepa.data.manifest import manifest_fingerprint
+from echojepa.data.sampling import Seeds
+from echojepa.data.stream import BlockDecoder, DataConfig
+from echojepa.errors import UserError
+from echojepa.runs.folder import installed_versions
+
+
+@dataclass(frozen=True)
+class NodeReport:
+    """One node's view."""
+
+    host: str
+    versions: dict[str, str]
+    sees_run: bool
+    """The file that the driver has just written is there."""
+    free_bytes: int
+    """On the storage of the run folder."""
+    fingerprint: str
+    """Of the manifest; or why it cannot be read."""
+
+
+def look(run_dir: str, token: str, manifest: str) -> NodeReport:
+    """Report on this node."""
+    sees_run = Path(token).is_file()
+    try:
+        fingerprint = manifest_fingerprint(manifest)
+    except (UserError, OSError) as error:
+        fingerprint = str(error)
+    return NodeReport(
+        host=platform.node(),
+        versions={"python": platform.python_version(), **installed_versions()},
+        sees_run=sees_run,
+        free_bytes=shutil.disk_usage(run_dir).free if sees_run else 0,
+        fingerprint=fingerprint,
+    )
+
+
+def decode_first(data: DataConfig, seeds: Seeds, first: int, number: int) -> list[str]:
+    """Problems with the first clips of a run, one text per clip, "" for a good one."""
+    block = BlockDecoder(data, seeds)(np.arange(first, first + number))
+    return [str(problem) for problem in block["problem"]]

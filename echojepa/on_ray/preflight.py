@@ -1,0 +1,171 @@
+"""Looked at before a training worker takes a device: what would otherwise fail an hour later.
+
+Every node sees the run folder, reads the same manifest and runs the same versions; there is room
+for the checkpoints; some of the first clips can be decoded; and a worker's model fits its device.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import ray
+import torch
+from ray.exceptions import GetTimeoutError, WorkerCrashedError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from echojepa.data.decode.frames import PATIENCE_SECONDS, raise_if_storage_failed
+from echojepa.data.sampling import Seeds
+from echojepa.data.stream import StreamShape
+from echojepa.errors import BadDataError, ClusterError, ManifestError, StorageError
+from echojepa.objectives.masks import MaskSampler
+from echojepa.on_ray.node import NodeReport, decode_first, look
+from echojepa.pretrain import PretrainConfig
+from echojepa.runs.folder import RunFolder
+from echojepa.runs.memory import Footprint, footprint
+from echojepa.train.device import device_memory_bytes
+
+_NUM_CLIPS = 4
+_GB = 1e9
+_GPU_SECONDS = 120.0
+
+
+def preflight(
+    config: PretrainConfig,
+    folder: RunFolder,
+    masks: MaskSampler,
+    shape: StreamShape,
+    *,
+    uses_gpus: bool,
+) -> None:
+    """Check everything; `shape` is that of the fewest workers.
+
+    Raises:
+        StorageError: a node does not see the run folder, or it has no room for the checkpoints.
+        ManifestError: a node reads another manifest, or none.
+        ClusterError: nodes run different versions, or a worker does not fit its device.
+        BadDataError: none of the first clips can be decoded.
+    """
+    needed = needed_memory(config, masks, shape)
+    reports = _reports(config, folder)
+    check_nodes(reports, folder.identity()["manifest_fingerprint"], str(folder.path))
+    kept = config.loop.keep_last + 2 + (2 if config.mirror else 0)
+    there = sum(f.stat().st_size for f in folder.checkpoints.glob("step_*/*"))
+    check_disk(reports, kept * needed.checkpoint - there, str(folder.path))
+    if uses_gpus:
+        check_device(needed, _device_bytes(), shape)
+    _check_clips(config)
+
+
+def needed_memory(config: PretrainConfig, masks: MaskSampler, shape: StreamShape) -> Footprint:
+    """What a worker of this job needs."""
+    size = getattr(torch, config.optimizer.precision).itemsize
+    cut = (shape.world_size, shape.micro_batch, size)
+    return footprint(config.model, config.objective, masks.num_hidden, masks.grid, cut)
+
+
+def check_nodes(reports: Sequence[NodeReport], fingerprint: str, run_dir: str) -> None:
+    """Raise for the first node that sees something else than the others."""
+    for report in reports:
+        if not report.sees_run:
+            raise StorageError(
+                f"node {report.host} does not see the run folder",
+                "Put run_dir on storage that all nodes share.",
+                run_dir,
+            )
+        if report.fingerprint != fingerprint:
+            raise ManifestError(
+                f"node {report.host} reads another manifest, or none: {report.fingerprint[:200]}",
+                "Put the manifest on storage that all nodes share.",
+                "data.manifest",
+            )
+        first = reports[0]
+        differing = {n for n, v in report.versions.items() if v != first.versions.get(n)}
+        if differing:
+            name = sorted(differing)[0]
+            raise ClusterError(
+                f"node {report.host} has {name} {report.versions[name]}, node {first.host} "
+                f"{first.versions[name]}",
+                "Give all nodes the same image or environment.",
+                "cluster",
+            )
+
+
+def check_disk(reports: Sequence[NodeReport], needed: int, run_dir: str) -> None:
+    """Raise if what the run's checkpoints still need does not fit.
+
+    Those are `keep_last`, a healthy one, the one being written, and two that wait to be copied.
+    """
+    free = min(report.free_bytes for report in reports)
+    if free < needed:
+        raise StorageError(
+            f"{free / _GB:.1f} GB are free, the checkpoints need {needed / _GB:.1f} GB more",
+            "Free space, lower loop.keep_last, or choose another run_dir.",
+            run_dir,
+        )
+
+
+def check_device(needed: Footprint, available: int, shape: StreamShape) -> None:
+    """Raise if a worker's model states and activations do not fit its device."""
+    if needed.total > available:
+        raise ClusterError(
+            f"a worker needs about {needed.total / _GB:.1f} GB (model states "
+            f"{needed.states / _GB:.1f}, activations of {shape.micro_batch} clips "
+            f"{needed.activations / _GB:.1f}), its device has {available / _GB:.1f}",
+            "Lower optimizer.max_micro_batch, set model.activation_checkpointing, or use more "
+            "workers.",
+            "optimizer.max_micro_batch",
+        )
+
+
+def _reports(config: PretrainConfig, folder: RunFolder) -> list[NodeReport]:
+    token = folder.path / "ray" / f"preflight_{time.time_ns()}"
+    token.parent.mkdir(exist_ok=True)
+    token.touch()
+    try:
+        return ray.get(
+            [
+                ray.remote(look)
+                .options(
+                    num_cpus=0,
+                    scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
+                )
+                .remote(str(folder.path), str(token), config.data.manifest)
+                for node in ray.nodes()
+                if node["Alive"]
+            ]
+        )
+    finally:
+        token.unlink()
+
+
+def _device_bytes() -> int:
+    """Memory of a GPU of this cluster, asked of one."""
+    task = ray.remote(device_memory_bytes).options(num_cpus=0, num_gpus=1)
+    try:
+        found: int = ray.get(task.remote(), timeout=_GPU_SECONDS)
+    except GetTimeoutError:
+        raise ClusterError(
+            f"no GPU was free for {_GPU_SECONDS:.0f} s",
+            "Wait for the jobs that hold them, or add GPUs.",
+            "cluster",
+        ) from None
+    return found
+
+
+def _check_clips(config: PretrainConfig) -> None:
+    """Decode a few clips on some node; a clip that kills its process is as bad as an unreadable."""
+    hasty = config.data.model_copy(update={"storage_patience_seconds": PATIENCE_SECONDS})
+    task = ray.remote(decode_first).options(num_cpus=0, max_retries=0)
+    try:
+        problems = ray.get(task.remote(hasty, Seeds(config.seed), 0, _NUM_CLIPS))
+    except WorkerCrashedError:
+        problems = ["decode|crash|the process died"] * _NUM_CLIPS
+    raise_if_storage_failed(problems)
+    if all(problems):
+        raise BadDataError(
+            f"none of the first {_NUM_CLIPS} clips can be decoded: {problems[0]}",
+            "Check that all nodes reach the videos, with echojepa manifest validate --decode.",
+            str(Path(config.data.manifest)),
+        )

@@ -1,0 +1,197 @@
+"""One self-contained HTML page: what the encoder is worth, beside chance and random weights."""
+
+from __future__ import annotations
+
+import html
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from echojepa.page import page, picture, section
+from echojepa.probes.linear import ProbeResult
+from echojepa.probes.metrics import confusion
+
+_BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9822b", "#8a8f98"
+_COLOURS = {"pretrained": _BLUE, "random weights": _ORANGE, "predict mean": _GREY}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What goes onto the page."""
+
+    results: list[ProbeResult]
+    curves: list[dict[str, Any]]
+    """Logged metrics of the run, one dict per logged step; may be empty."""
+    pictures: list[NDArray[np.uint8]]
+    """Clips with their masks, [H, W, 3] each."""
+    facts: dict[str, str]
+    unread: list[str]
+    """stage|kind|message of clips that could not be read."""
+
+
+def write_report(report: Report, path: Path) -> Path:
+    """Write the page; returns its path."""
+    tasks = list(dict.fromkeys(r.task.name for r in report.results))
+    sections = [_task_section([r for r in report.results if r.task.name == task]) for task in tasks]
+    if report.curves:
+        sections.append(_curves_section(report.curves))
+    if report.pictures:
+        sections.append(_pictures_section(report.pictures))
+    facts = " &middot; ".join(
+        f"{html.escape(k)} <code>{html.escape(v)}</code>" for k, v in report.facts.items()
+    )
+    lead = (
+        "<p class='note'>Linear probes on frozen features. Regularisation is chosen on validation "
+        "patients; test patients are read once. Research use only.</p>"
+        f"<p class='note'>{facts}</p>{_unread_note(report.unread)}"
+    )
+    text = page("What the frozen encoder is worth", lead, "".join(sections))
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _unread_note(unread: list[str]) -> str:
+    if not unread:
+        return ""
+    kinds = ", ".join(sorted({p.split("|")[1] for p in unread}))
+    return f"<p class='note'>{len(unread)} clip(s) could not be read ({html.escape(kinds)}).</p>"
+
+
+def _task_section(results: list[ProbeResult]) -> str:
+    """Table and picture of one task."""
+    task = results[0].task
+    regression = task.kind == "regression"
+    names = (
+        ("mae", "rmse", "r2", "pearson")
+        if regression
+        else (
+            "accuracy",
+            "balanced_accuracy",
+            "auroc",
+        )
+    )
+    heads = "".join(f"<th>{n.replace('_', ' ')}</th>" for n in names)
+    best = min(results, key=lambda r: r.test["mae"] if regression else -r.test["accuracy"])
+    rows = "".join(
+        f"<tr{' class=best' if r is best else ''}><td>{html.escape(r.features)}</td>"
+        + "".join(f"<td>{r.test[n]:.3f}</td>" for n in names)
+        + "</tr>"
+        for r in results
+    )
+    unit = f", in {html.escape(task.unit)}" if task.unit else ""
+    figure = _scatter(results) if regression else _confusions(results)
+    return section(
+        task.name,
+        f"<p class='note'>{len(results[0].truth)} test clips{unit}</p>"
+        f"<table><tr><th>features</th>{heads}</tr>{rows}</table>{figure}",
+    )
+
+
+def _scatter(results: list[ProbeResult]) -> str:
+    """Predicted against true values of every feature set, on one scale."""
+    shown = [r for r in results if r.regularisation is not None]
+    every = np.concatenate([x for r in shown for x in (r.truth, r.predicted)])
+    low, high = float(every.min()) - 3, float(every.max()) + 3
+    figure = Figure(figsize=(4.4 * len(shown), 4.2), layout="constrained")
+    for index, result in enumerate(shown):
+        axes = figure.add_subplot(1, len(shown), index + 1)
+        axes.plot([low, high], [low, high], color=_GREY, linewidth=1)
+        axes.scatter(
+            result.truth,
+            result.predicted,
+            s=16,
+            alpha=0.7,
+            color=_COLOURS.get(result.features, _BLUE),
+        )
+        axes.set(
+            xlim=(low, high),
+            ylim=(low, high),
+            aspect="equal",
+            title=f"{result.features}: R² {result.test['r2']:.2f}",
+            xlabel=f"true {result.task.unit}",
+            ylabel=f"predicted {result.task.unit}",
+        )
+    return _image(figure, f"predicted against true {results[0].task.name}")
+
+
+def _confusions(results: list[ProbeResult]) -> str:
+    """Confusion matrices of every feature set."""
+    shown = [r for r in results if r.regularisation is not None]
+    figure = Figure(figsize=(4.4 * len(shown), 3.8), layout="constrained")
+    for index, result in enumerate(shown):
+        counts = confusion(result.truth, result.predicted, result.classes)
+        axes = figure.add_subplot(1, len(shown), index + 1)
+        axes.imshow(
+            counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1
+        )
+        ticks = range(len(result.classes))
+        axes.set_xticks(ticks, result.classes)
+        axes.set_yticks(ticks, result.classes)
+        axes.set(
+            title=f"{result.features}: accuracy {result.test['accuracy']:.2f}",
+            xlabel="predicted",
+            ylabel="true",
+        )
+        for (row, column), count in np.ndenumerate(counts):
+            dark = count > counts[row].sum() / 2
+            axes.text(
+                column,
+                row,
+                str(count),
+                ha="center",
+                va="center",
+                color="white" if dark else "black",
+            )
+    return _image(figure, f"confusion of {results[0].task.name}")
+
+
+def _curves_section(curves: list[dict[str, Any]]) -> str:
+    """Loss, spread of the features, schedule and online probe over the steps."""
+    last = {int(line["step"]): line for line in curves}  # steps that a restart redid count once
+    steps = sorted(last)
+    probes = [n for n in last[steps[-1]] if n.startswith("probe/") and n.endswith(("r2", "auroc"))]
+    panels = {
+        "loss": [n for n in last[steps[0]] if n.startswith("loss")],
+        "effective rank of the target": ["effective_rank"],
+        "learning rate": ["lr"],
+        "online probe (validation)": probes,
+    }
+    panels = {title: names for title, names in panels.items() if names}
+    figure = Figure(figsize=(9.2, 3.0 * ((len(panels) + 1) // 2)), layout="constrained")
+    for index, (title, names) in enumerate(panels.items()):
+        axes = figure.add_subplot((len(panels) + 1) // 2, 2, index + 1)
+        for name in names:
+            points = [(s, last[s][name]) for s in steps if name in last[s]]
+            axes.plot(*zip(*points, strict=True), label=name.removeprefix("probe/"), linewidth=1.4)
+        axes.set(title=title, xlabel="step")
+        axes.grid(alpha=0.25)
+        if len(names) > 1:
+            axes.legend(fontsize=8)
+    return section("Pretraining", _image(figure, "training curves"))
+
+
+def _pictures_section(pictures: list[NDArray[np.uint8]]) -> str:
+    """Clips and their masks, scaled without smoothing."""
+    images = []
+    for array in pictures:
+        buffer = io.BytesIO()
+        Image.fromarray(array).save(buffer, "png")
+        images.append(picture(buffer.getvalue(), "clip and masks", "pixels"))
+    return section(
+        "Clips and masks",
+        "<p class='note'>Top row: four frames of the clip. Below, one row per mask generator: the "
+        "encoder sees what is grey, the predictor must say what the target makes of what is blue."
+        f"</p><div class='grid'>{''.join(images)}</div>",
+    )
+
+
+def _image(figure: Figure, label: str) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return picture(buffer.getvalue(), label)

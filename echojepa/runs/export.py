@@ -1,0 +1,130 @@
+"""From a checkpoint to an encoder that others can load, with a card that says what it is."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+import torch
+
+from echojepa.config import validate
+from echojepa.errors import StorageError
+from echojepa.models.encoder import EncoderConfig
+from echojepa.models.formats.export_weights import export_huggingface, export_vjepa2
+from echojepa.models.predictor import PredictorConfig
+from echojepa.models.weights import Companions, is_encoder_folder, save_encoder
+from echojepa.objectives.jepa import TARGET_PREFIX
+from echojepa.runs.checkpoint import read_state, resolve
+from echojepa.runs.shards import ShardReader
+from echojepa.train.engine import OptimizerConfig, at_batch
+
+Layout = Literal["safetensors", "huggingface", "vjepa2"]
+
+
+def export_encoder(checkpoint: Path, out: Path, *, with_online: bool = False) -> Path:
+    """Write the target (EMA) encoder and the predictor of a checkpoint as an encoder folder.
+
+    Needs no process group: one process reads the shards of all ranks.
+
+    Args:
+        with_online: the online encoder too, so that nothing of the weights is left behind.
+
+    Returns:
+        `out`.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read.
+    """
+    state = read_state(checkpoint)
+    config = state["config"]
+    encoder = validate(config["model"]["encoder"], EncoderConfig, str(checkpoint))
+    predictor = validate(config["model"]["predictor"], PredictorConfig, str(checkpoint))
+    with ShardReader(checkpoint) as reader:
+        target = _part(reader, TARGET_PREFIX)
+        online = _part(reader, "encoder.") if with_online else None
+        companions = Companions(predictor, _part(reader, "predictor."), online)
+    clip = {name: config["data"]["clip"][name] for name in ("num_frames", "fps", "size")}
+    return save_encoder(out, encoder, target, clip, model_card(state), companions)
+
+
+def export(source: Path, out: Path, layout: Layout) -> Path:
+    """Write a run's newest checkpoint, a checkpoint or an encoder folder for others; returns `out`.
+
+    Raises:
+        CheckpointError: there is nothing valid to export, or it lacks what the layout needs.
+        StorageError: `out` cannot be written.
+    """
+    try:
+        with TemporaryDirectory(prefix="echojepa-export-") as scratch:
+            folder = source
+            if not is_encoder_folder(source):
+                folder = out if layout == "safetensors" else Path(scratch)
+                export_encoder(resolve(source), folder, with_online=layout == "vjepa2")
+            elif layout == "safetensors":
+                shutil.copytree(source, out)
+            if layout == "huggingface":
+                export_huggingface(folder, out)
+            elif layout == "vjepa2":
+                export_vjepa2(folder, out)
+    except OSError as error:
+        raise StorageError(
+            f"the export cannot be written: {error.strerror}", "Choose another place.", str(out)
+        ) from None
+    return out
+
+
+def _part(reader: ShardReader, prefix: str) -> dict[str, torch.Tensor]:
+    """All weights of one sub-module."""
+    prefix = f"weight/{prefix}"
+    return {k.removeprefix(prefix): reader.whole(k) for k in reader.shapes if k.startswith(prefix)}
+
+
+def model_card(state: dict[str, Any]) -> str:
+    """Markdown: origin, recipe, use and limits. Holds no path and no identifier."""
+    config, loop = state["config"], state["loop"]
+    encoder, clip = config["model"]["encoder"], config["data"]["clip"]
+    optimizer = at_batch(
+        validate(config["optimizer"], OptimizerConfig, "checkpoint"), config["loop"]["global_batch"]
+    )
+    masks = "; ".join(
+        f"{g['num_blocks']} blocks of {g['spatial_scale']}"
+        for g in config["objective"]["masks"]["generators"]
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in state["versions"].items())
+    return f"""# Echocardiography video encoder
+
+The EMA target encoder of a JEPA pretraining run.
+
+**Research use only. This is not a medical device.** It has not been evaluated for diagnosis,
+triage or treatment of any patient.
+
+| | |
+|---|---|
+| Architecture | video ViT, width {encoder["width"]}, depth {encoder["depth"]}, heads \
+{encoder["num_heads"]}, patch {encoder["patch_size"]}, tubelet {encoder["tubelet_size"]} |
+| Input | {clip["num_frames"]} frames at {clip["fps"]} fps, {clip["size"]} x {clip["size"]} px, \
+RGB, ImageNet normalisation |
+| Objective | L{config["objective"]["loss_exponent"]:g} on layer-normed target features; \
+masks: {masks} |
+| Steps | {loop["step"]} of {config["loop"]["num_steps"]}, {loop["num_applied"]} applied; \
+{config["loop"]["global_batch"]} clips each |
+| Samples | {loop["num_seen"]}, of which {loop["num_unread"]} could not be read |
+| Learning rate | peak {optimizer.lr.peak:g}, {optimizer.lr.shape} |
+| EMA momentum | {optimizer.momentum.peak:g} |
+| Precision | {optimizer.precision} |
+| Seed | {config["seed"]} |
+| Data | manifest SHA-256 `{state["manifest_fingerprint"]}` |
+| Config hash | `{state["config_hash"]}` |
+| Source commit | `{state["git_commit"]}` |
+| Versions | Python {state["python"]}, {versions} |
+
+## Limits
+
+- What the encoder knows is what its data showed: populations, views, vendors and frame rates that
+  the manifest lacks are untested.
+- Features are not calibrated and carry no uncertainty; a probe on top must be validated on
+  patients of its own site before its numbers mean anything.
+- Pixels are expected without burned-in text; de-identification is the user's duty.
+"""

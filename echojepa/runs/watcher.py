@@ -1,0 +1,244 @@
+"""Watching a run: scalars and pictures for TensorBoard, metrics and events in the run folder.
+
+Every rank has a watcher and calls it alike, because some numbers are sums over ranks; only rank 0
+writes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.tensorboard import SummaryWriter
+
+from echojepa.models.attention import Grid
+from echojepa.objectives.masks import MaskSampler
+from echojepa.pictures.masks import mask_picture
+from echojepa.runs.folder import RunFolder
+from echojepa.runs.statistics import feature_moments, spread
+from echojepa.train import collectives
+from echojepa.train.device import memory_bytes, peak_flops
+from echojepa.train.engine import StepResult
+from echojepa.train.feed import StepBatch
+from echojepa.train.run_config import LoopConfig
+
+_NUM_PICTURES = 4
+
+Probe = Callable[[], dict[str, float]]
+"""Fits something on the frozen target and scores it; called on every rank."""
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """What happened in one optimiser step."""
+
+    batch: StepBatch
+    result: StepResult
+    losses: NDArray[np.float64]
+    """Per generator, over the global batch, [G] or [2 G]; see `JepaOutput`. They add up."""
+    weight: float
+    """Readable clips in the global batch."""
+    target_features: torch.Tensor
+    """Of the rank's last micro-batch, [B, N, D]."""
+    online_features: torch.Tensor
+    """Of its last context, [B, K, D]."""
+    rates: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """How often a watcher does what, in steps."""
+
+    log: int
+    image: int
+    probe: int | None
+    last: int
+    """The last step is always logged and probed."""
+
+    @classmethod
+    def of(cls, config: LoopConfig) -> Cadence:
+        """As the config says."""
+        return cls(
+            config.log_every_steps,
+            config.image_every_steps,
+            config.probe_every_steps,
+            config.last_step,
+        )
+
+
+class Watcher(Protocol):
+    """What the loop reports to."""
+
+    def after_step(self, report: StepReport) -> dict[str, float] | None:
+        """Take note of a step; returns metrics if it was one that is logged."""
+
+    def unreadable(self, step: int, problems: list[tuple[str, str]]) -> None:
+        """Take note of clips that could not be read, from all ranks."""
+
+
+class RunWatcher:
+    """Writes into a run folder."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        masks: MaskSampler,
+        cadence: Cadence,
+        flops_per_clip: float,
+        publish: Callable[[dict[str, float]], None],
+        probe: Probe | None = None,
+    ) -> None:
+        """`probe` may be absent.
+
+        `publish` hands metrics to whoever launched the run, where a probe was fitted and at the
+        end. Not more often: a report to Ray Train waits for its controller, about two seconds.
+        """
+        self._folder = folder
+        self._masks = masks
+        self._cadence = cadence
+        self._flops_per_clip = flops_per_clip
+        self._publish = publish
+        self._probe = probe
+        self._rank, self._world_size = collectives.world()
+        self._writer = SummaryWriter(str(folder.tensorboard)) if self._rank == 0 else None
+        self._since = time.perf_counter()
+        self._clips = self._waited = self._held = 0.0
+        self._steps = 0
+        if self._writer is not None:
+            config = (folder.path / "config.yaml").read_text()
+            self._writer.add_text("config", "    " + config.replace("\n", "\n    "))
+            for number, line in enumerate(folder.interventions(), start=1):
+                self._writer.add_text("rollbacks", line["reason"], line["step"])
+                self._writer.add_scalar("health/rollbacks", number, line["step"])
+
+    def after_step(self, report: StepReport) -> dict[str, float] | None:
+        """See `Watcher`."""
+        done = report.batch.step + 1
+        self._clips += report.weight
+        self._waited += report.batch.wait_seconds
+        self._held += sum(micro.num_held_frames for micro in report.batch.micro_batches)
+        self._steps += 1
+        if not report.result.applied:
+            self._note_dropped(report)
+        if self._writer is not None and (done == 1 or done % self._cadence.image == 0):
+            self._writer.add_images("masks", self._pictures(report), done, dataformats="NHWC")
+        if done % self._cadence.log and done != self._cadence.last and not self._probe_due(done):
+            return None
+        metrics = self._metrics(report)
+        probed = self._probe_due(done)
+        if self._probe is not None and probed:
+            metrics |= self._probe()
+        self._write(done, metrics)
+        if probed or done == self._cadence.last:
+            self._publish({"step": done, **metrics})
+        self._since, self._steps = time.perf_counter(), 0
+        self._clips = self._waited = self._held = 0.0
+        return metrics
+
+    def unreadable(self, step: int, problems: list[tuple[str, str]]) -> None:
+        """See `Watcher`."""
+        if self._rank == 0:
+            self._folder.reject(problems)
+            for clip_id, problem in problems:
+                self._folder.event("unreadable_clip", step, clip_id=clip_id, problem=problem)
+
+    def close(self) -> None:
+        """Flush what is buffered."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _probe_due(self, done: int) -> bool:
+        every = self._cadence.probe
+        if self._probe is None or every is None:
+            return False
+        return done % every == 0 or done == self._cadence.last
+
+    def _metrics(self, report: StepReport) -> dict[str, float]:
+        """Scalars of this step and of the time since the last logged one; a collective call."""
+        device = report.target_features.device
+        weights = report.batch.micro_batches[-1].weights.to(device)
+        target, online = (
+            spread(feature_moments(features, weights), features.shape[-1])
+            for features in (report.target_features, report.online_features)
+        )
+        elapsed = time.perf_counter() - self._since
+        clips_per_second = self._clips / elapsed
+        generators = len(self._masks.config.generators)
+        hidden, visible = np.split(report.losses, [generators])
+        waited, held = collectives.total([self._waited, self._held])
+        metrics = {
+            "loss": float(report.losses.sum()) / generators,
+            **{f"loss_mask_{i}": float(x) for i, x in enumerate(hidden)},
+            **{f"loss_context_{i}": float(x) for i, x in enumerate(visible)},
+            **report.rates,
+            "gradient_norm": report.result.gradient_norm,
+            **target,
+            **{f"online_{name}": value for name, value in online.items()},
+            "clips_per_second": clips_per_second,
+            "step_seconds": elapsed / self._steps,
+            "data_wait_share": float(waited) / self._world_size / elapsed,
+            "held_frames_per_clip": float(held) / max(self._clips, 1.0),
+            "memory_gb": memory_bytes(device) / 1e9,
+            "world_size": float(self._world_size),
+        }
+        peak = peak_flops(device)
+        if peak is not None:
+            used = self._flops_per_clip * clips_per_second
+            metrics["model_flops_utilisation"] = used / (peak * self._world_size)
+        return metrics
+
+    def _write(self, step: int, metrics: dict[str, float]) -> None:
+        if self._writer is None:
+            return
+        self._folder.metrics(step, metrics)
+        for name, value in metrics.items():
+            if math.isfinite(value):
+                self._writer.add_scalar(_tag(name), value, step)
+        self._writer.flush()
+
+    def _note_dropped(self, report: StepReport) -> None:
+        if self._rank == 0:
+            kind = "non_finite_step" if report.weight > 0 else "empty_step"
+            norm = str(report.result.gradient_norm)
+            self._folder.event(kind, report.batch.step, gradient_norm=norm)
+
+    def _pictures(self, report: StepReport) -> NDArray[np.uint8]:
+        """The first readable clips of this rank with their masks, [n, height, width, 3]."""
+        micro = report.batch.micro_batches[0]
+        shown = np.flatnonzero(micro.weights.numpy() > 0)[:_NUM_PICTURES]
+        if not len(shown):
+            shown = np.arange(1)
+        drawn = self._masks(np.maximum(micro.samples[shown], 0))
+        grid: Grid = self._masks.grid
+        return np.stack(
+            [
+                mask_picture(micro.pixels[i].numpy(), [m.hidden[k] for m in drawn], grid)
+                for k, i in enumerate(shown.tolist())
+            ]
+        )
+
+
+def _tag(name: str) -> str:
+    """TensorBoard groups scalars by what stands before the slash."""
+    groups = {
+        "loss": "loss",
+        "lr": "schedule",
+        "weight_decay": "schedule",
+        "momentum": "schedule",
+        "gradient_norm": "health",
+        "feature_std": "health",
+        "effective_rank": "health",
+        "online": "health",
+        "probe": "probe",
+    }
+    if "/" in name:
+        return name
+    group = next((g for prefix, g in groups.items() if name.startswith(prefix)), "speed")
+    return f"{group}/{name}"

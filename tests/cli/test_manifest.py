@@ -1,0 +1,273 @@
+"""`echojepa manifest ...` on real files: what it prints, what it writes, how it refuses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner, Result
+
+from echojepa.cli.main import app
+from echojepa.data.manifest import read_manifest, with_absolute_uris, write_manifest
+from echojepa.errors import ManifestError
+
+
+def run(*arguments: str | Path) -> Result:
+    """`echojepa manifest` inside this process; `UserError`s stay exceptions here."""
+    return CliRunner().invoke(app, ["manifest", *map(str, arguments)])
+
+
+def refusal(*arguments: str | Path) -> str:
+    """The error of a command that must fail."""
+    result = run(*arguments)
+    assert result.exit_code != 0
+    assert isinstance(result.exception, ManifestError)
+    return str(result.exception)
+
+
+@pytest.fixture
+def copied(phantom_manifest: Path, tmp_path: Path) -> Path:
+    """A manifest of the phantom's videos that a test may change."""
+    table = with_absolute_uris(read_manifest(phantom_manifest), phantom_manifest.parent)
+    return write_manifest(table, tmp_path / "manifest.parquet")
+
+
+def change(path: Path, column: str, row: int, value: object) -> None:
+    """Overwrite one cell of a manifest, unchecked."""
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    rows[row][column] = value
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
+
+
+# ------------------------------------------------------------------------------------ exit codes
+
+
+def process(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command as a user starts it."""
+    command = [sys.executable, "-m", "echojepa.cli.main", "manifest", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_exit_codes_of_the_process(copied: Path, tmp_path: Path) -> None:
+    good = process("validate", copied)
+    assert (good.returncode, good.stderr) == (0, "")
+    assert "24 clips, valid" in good.stdout
+    missing = tmp_path / "none.parquet"
+    bad = process("validate", missing)
+    assert (bad.returncode, bad.stdout) == (2, "")
+    (line,) = bad.stderr.splitlines()
+    assert line.startswith(f"error: no such manifest [{missing}]. Check the path")
+
+
+# -------------------------------------------------------------------------------------- validate
+
+
+def test_validate(phantom_manifest: Path) -> None:
+    result = run("validate", phantom_manifest)
+    assert result.exit_code == 0
+    assert "24 clips, valid" in result.output
+
+
+def test_validate_names_what_is_wrong(copied: Path) -> None:
+    rows = read_manifest(copied).to_pylist()
+    patient = rows[0]["patient_id"]
+    mates = [i for i, row in enumerate(rows) if row["patient_id"] == patient]
+    assert len(mates) == 2
+    other = "test" if rows[0]["split"] != "test" else "val"
+    change(copied, "split", mates[1], other)
+    message = refusal("validate", copied)
+    assert f"patient {patient!r} is in two splits" in message
+    assert other in message
+    assert "manifest split" in message
+
+
+def test_validate_opens_the_videos(phantom_manifest: Path, copied: Path) -> None:
+    for path in (phantom_manifest, copied):  # relative and absolute uris
+        result = run("validate", path, "--decode")
+        assert (result.exit_code, result.exception) == (0, None)
+    change(copied, "num_frames", 3, 25)
+    change(copied, "uri", 5, str(copied.parent / "gone.mp4"))
+    rows = read_manifest(copied).to_pylist()
+    assert run("validate", copied).exit_code == 0
+    result = run("validate", copied, "--decode")
+    assert isinstance(result.exception, ManifestError)
+    assert "2 of 24 clips are not what the manifest says" in str(result.exception)
+    assert result.output.splitlines() == [
+        f"{rows[3]['clip_id']}: num_frames is 24, the manifest says 25",
+        f"{rows[5]['clip_id']}: open: missing: no such file",
+    ]
+
+
+def test_validate_counts_clips_not_problems(copied: Path) -> None:
+    change(copied, "num_frames", 3, 25)
+    change(copied, "height", 3, 25)
+    assert "1 of 24 clips" in refusal("validate", copied, "--decode")
+
+
+# ----------------------------------------------------------------------------------------- split
+
+
+def test_split(copied: Path, tmp_path: Path) -> None:
+    target = tmp_path / "new" / "split.parquet"
+    result = run("split", copied, target, "--fractions", "0.5,0.25,0.25", "--seed", "3")
+    assert result.exit_code == 0
+    table = read_manifest(target)
+    assert len(table) == 24
+    assert set(table["split"].to_pylist()) == {"train", "val", "test"}
+    again = tmp_path / "again.parquet"
+    run("split", target, again, "--fractions", "0.5,0.25,0.25", "--seed", "3")
+    assert read_manifest(again).equals(table)
+    run("split", target, again, "--fractions", "0.5,0.25,0.25", "--seed", "4")
+    assert not read_manifest(again)["split"].equals(table["split"])
+    run("split", target, again, "--fractions", "0,1,0")
+    assert set(read_manifest(again)["split"].to_pylist()) == {"val"}
+
+
+def test_split_repairs_splits(copied: Path) -> None:
+    change(copied, "split", 0, "test")
+    change(copied, "split", 1, "train")
+    change(copied, "split", 2, "nonsense")
+    assert run("validate", copied).exit_code != 0
+    assert run("split", copied, copied).exit_code == 0
+    assert run("validate", copied).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("fractions", "message"),
+    [
+        ("0.8;0.1;0.1", "--fractions '0.8;0.1;0.1' is not three numbers"),
+        ("0.8,0.2", "are not three shares that sum to 1"),
+        ("0.8,0.2,0.2", "are not three shares that sum to 1"),
+        ("nan,0.5,0.5", "are not three shares that sum to 1"),
+        ("", "is not three numbers"),
+    ],
+)
+def test_split_refuses_fractions(
+    copied: Path, tmp_path: Path, fractions: str, message: str
+) -> None:
+    target = tmp_path / "split.parquet"
+    text = refusal("split", copied, target, "--fractions", fractions)
+    assert message in text
+    assert "0.8,0.1,0.1" in text
+    assert not target.exists()
+
+
+# ----------------------------------------------------------------------------------------- stats
+
+
+def test_stats(phantom_manifest: Path) -> None:
+    result = run("stats", phantom_manifest)
+    assert result.exit_code == 0
+    rows = [
+        [cell.strip() for cell in line.strip("│").split("│")]
+        for line in result.output.splitlines()
+        if line.startswith("│")
+    ]
+    table = {row[0]: row[1:] for row in rows}
+    assert table["A4C"] == ["12", "12", "12", "0"]
+    assert table["num_frames"] == ["24", "24", "24", "24"]
+    assert table["lvef"][0] == "24"
+    assert {"train", "val", "test", "PSAX-PM", "none", "native_fps", "heart_rate"} <= set(table)
+    read = read_manifest(phantom_manifest)["split"].to_pylist()
+    assert int(table["train"][0]) == read.count("train")
+
+
+def test_stats_of_a_bad_manifest(copied: Path) -> None:
+    change(copied, "split", 0, "dev")
+    assert "split 'dev' is not one of train, val, test" in refusal("stats", copied)
+
+
+# -------------------------------------------------------------------------------------- from-csv
+
+
+@pytest.fixture
+def reference(copied: Path) -> Path:
+    """The phantom as the reference would list it, and the identities."""
+    rows = read_manifest(copied).to_pylist()[:3]
+    lines = [f"{row['uri']} {row['lvef']}\n" for row in rows]
+    (copied.parent / "train.csv").write_text("".join(lines))
+    known = [f"{row['uri']},{row['patient_id']},{row['study_id']},{row['view']}\n" for row in rows]
+    header = "path,patient_id,study_id,view\n"
+    (copied.parent / "identities.csv").write_text(header + "".join(known))
+    return copied
+
+
+def test_from_csv(reference: Path) -> None:
+    folder = reference.parent
+    target = folder / "imported.parquet"
+    identities = folder / "identities.csv"
+    arguments = ("from-csv", folder / "train.csv", target, "--identities", identities)
+    assert run(*arguments, "--label", "lvef").exit_code == 0
+    imported = read_manifest(target).to_pylist()
+    original = read_manifest(reference).to_pylist()[:3]
+    for row, source in zip(imported, original, strict=True):
+        same = ("uri", "patient_id", "study_id", "view", "num_frames", "height", "width", "lvef")
+        assert {name: row[name] for name in same} == {name: source[name] for name in same}
+    assert run("validate", target, "--decode").exit_code == 0
+    assert run(*arguments).exit_code == 0
+    assert "lvef" not in read_manifest(target).column_names
+
+
+def test_from_csv_refuses(reference: Path) -> None:
+    folder = reference.parent
+    with (folder / "train.csv").open("a") as file:
+        file.write("stranger.mp4 0\n")
+    target = folder / "imported.parquet"
+    identities = folder / "identities.csv"
+    text = refusal("from-csv", folder / "train.csv", target, "--identities", identities)
+    assert text.startswith("line 4 names a video that has no row in identities.csv")
+    assert not target.exists()
+    result = run("from-csv", folder / "train.csv", target)
+    assert result.exit_code == 2
+    assert "--identities" in result.output
+
+
+# ------------------------------------------------------------------------------- what is printed
+
+
+def awkward(manifest: Path, folder: Path) -> Path:
+    """The manifest under a long path with brackets."""
+    there = folder / ("a_rather_long_name_of_a_folder" * 3) / "run[b]" / "manifest.parquet"
+    there.parent.mkdir(parents=True)
+    shutil.copy(manifest, there)
+    return there
+
+
+def test_a_printed_path_is_one_line(copied: Path, tmp_path: Path) -> None:
+    """So that a script can take it: long paths are not folded, brackets are not markup."""
+    path = awkward(copied, tmp_path)
+    target = path.with_name("split.parquet")
+    result = run("split", path, target)
+    assert result.exit_code == 0
+    assert result.output.strip() == str(target)
+
+
+def test_a_printed_message_is_one_line(copied: Path, tmp_path: Path) -> None:
+    path = awkward(copied, tmp_path)
+    assert run("validate", path).output.strip() == f"{path}: 24 clips, valid"
+
+
+def test_brackets_are_no_markup(copied: Path) -> None:
+    change(copied, "clip_id", 0, "[b]0001[/b]")
+    change(copied, "num_frames", 0, 25)
+    assert run("validate", copied, "--decode").output.startswith("[b]0001[/b]: num_frames")
+
+
+def test_the_first_import_is_light() -> None:
+    """`--help` answers at once: no torch, no Ray, no Arrow."""
+    code = (
+        "import sys, echojepa.cli.main; "
+        "print([m for m in ('torch', 'ray', 'pyarrow', 'av') if m in sys.modules])"
+    )
+    environment = {**os.environ, "PYTHONWARNINGS": "error"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

@@ -1,0 +1,166 @@
+"""The report: one file that needs nothing else, and says what was measured."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from echojepa.pictures.report import Report, write_report
+from echojepa.probes.linear import ProbeResult, fit_baseline, fit_probe
+from echojepa.probes.tasks import Labels, Task
+
+EF = Task(name="<EF> & more", label="lvef", kind="regression", unit="%")
+VIEW = Task(name="view", label="view", kind="classification")
+SPLITS = np.repeat(["train", "val", "test"], [24, 8, 8])
+VOID = {"img", "meta", "br", "hr"}
+
+
+class Page(HTMLParser):
+    """Tags, attributes and table cells of a page; fails on tags that do not nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.rows: list[list[str]] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag == "tr":
+            self.rows.append([])
+        elif tag in ("td", "th"):
+            self.rows[-1].append("")
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self._open and self._open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+
+    def images(self) -> list[np.ndarray]:
+        """Pixels of all embedded images."""
+        prefix = "data:image/png;base64,"
+        sources = [value for name, value in self.attributes if name == "src"]
+        assert all(source.startswith(prefix) for source in sources)
+        raw = [base64.b64decode(source.removeprefix(prefix)) for source in sources]
+        return [np.asarray(Image.open(io.BytesIO(png)).convert("RGB")) for png in raw]
+
+
+@pytest.fixture(scope="module")
+def results() -> list[ProbeResult]:
+    """Two tasks, two encoders and a baseline each."""
+    features = np.random.default_rng(0).normal(size=(40, 4))
+    ef = 55 + 5 * features[:, 0]
+    views = np.where(features[:, 1] > 0, "A4C", "<PSAX>")
+    found = []
+    for task, values in ((EF, ef), (VIEW, views)):
+        labels = Labels([str(i) for i in range(40)], SPLITS, values)
+        found.append(fit_probe(task, labels, "pretrained", features))
+        found.append(fit_probe(task, labels, "random <weights>", features[::-1]))
+        found.append(fit_baseline(task, labels))
+    return found
+
+
+CURVES: list[dict[str, Any]] = [
+    {"step": step, "loss": 1 / step, "loss/mask0": 2 / step, "lr": 1e-3, "effective_rank": 9.0}
+    | ({"probe/ef_r2": 0.1 * step, "probe/ef_mae": 3.0} if step % 2 == 0 else {})
+    for step in (1, 2, 3, 4)
+]
+PICTURE = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+NOTHING = Report(results=[], curves=[], pictures=[], facts={}, unread=[])
+
+
+@pytest.fixture(scope="module")
+def full(results: list[ProbeResult], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The text of a page with everything on it."""
+    report = Report(
+        results=results,
+        curves=CURVES,
+        pictures=[PICTURE, PICTURE + 1],
+        facts={"manifest SHA-256": "abc<def>", "<b>": "<i>"},
+        unread=["open|missing|no such file", "decode|truncated|x", "decode|<u>|y"],
+    )
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    assert write_report(report, path) == path
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_page_needs_nothing_from_outside(full: str) -> None:
+    page = Page(full)
+    assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
+    assert not [value for name, value in page.attributes if name in ("href", "srcset")]
+    assert "url(" not in full and "@import" not in full and "http" not in full
+    assert page.tags.count("html") == page.tags.count("h1") == 1
+    assert len(page.images()) == 2 + 1 + 2
+
+
+def test_tables_hold_the_test_metrics(full: str, results: list[ProbeResult]) -> None:
+    page = Page(full)
+    assert page.tags.count("table") == 2
+    assert page.rows[0] == ["features", "mae", "rmse", "r2", "pearson"]
+    assert page.rows[4] == ["features", "accuracy", "balanced accuracy", "auroc"]
+    for row, result in zip(page.rows[1:4] + page.rows[5:8], results, strict=True):
+        names = ("mae", "rmse", "r2", "pearson")
+        if result.task is VIEW:
+            names = ("accuracy", "balanced_accuracy", "auroc")
+        assert row == [result.features, *(f"{result.test[name]:.3f}" for name in names)]
+
+
+def test_the_best_row_of_every_task_is_marked(full: str) -> None:
+    marked = [part.split("</td>")[0] for part in full.split("<tr class=best><td>")[1:]]
+    assert marked == ["pretrained", "pretrained"]
+
+
+def test_names_are_escaped(full: str) -> None:
+    page = Page(full)
+    assert not {"b", "i", "u", "ef", "psax", "weights"} & set(page.tags)
+    assert "<EF> & more" in page.text
+    assert "abc<def>" in page.text
+    assert "8 test clips, in %" in page.text
+
+
+def test_figures_are_drawn_and_pictures_are_exact(full: str) -> None:
+    scatter, confusions, curves, one, other = Page(full).images()
+    for figure in (scatter, confusions, curves):
+        assert min(figure.shape[:2]) > 200
+        assert figure.std() > 10
+    assert np.array_equal(one, PICTURE)
+    assert np.array_equal(other, PICTURE + 1)
+
+
+def test_unreadable_clips_are_counted_by_kind(full: str) -> None:
+    assert "3 clip(s) could not be read (<u>, missing, truncated)." in Page(full).text
+
+
+def test_a_single_task_without_a_run(results: list[ProbeResult], tmp_path: Path) -> None:
+    report = replace(NOTHING, results=results[:3])
+    page = Page(write_report(report, tmp_path / "report.html").read_text())
+    assert page.tags.count("section") == page.tags.count("table") == 1
+    assert len(page.images()) == 1
+    assert "could not be read" not in page.text
+
+
+def test_curves_of_a_restarted_run_without_a_probe(tmp_path: Path) -> None:
+    bare = [{k: v for k, v in line.items() if not k.startswith("probe")} for line in CURVES]
+    once = write_report(replace(NOTHING, curves=bare), tmp_path / "once.html").read_text()
+    redone = replace(NOTHING, curves=[*bare[:3], *bare[1:]])
+    assert write_report(redone, tmp_path / "redone.html").read_text() == once
+    assert len(Page(once).images()) == 1
