@@ -14,7 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -27,11 +27,20 @@ _MAX_EXTENDS = 8
 
 
 class Strict(BaseModel):
-    """Base of every config model: frozen, no unknown keys, no silent type conversion."""
+    """Base of every config model: frozen, no unknown keys, no silent type conversion.
+
+    The docstring below a field is its description; `echojepa settings` prints it.
+    """
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+        extra="forbid",
+        frozen=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
     )
+    command: ClassVar[str | None] = None
+    """The command whose whole config this is; errors name `echojepa settings COMMAND`."""
 
 
 Model = TypeVar("Model", bound=Strict)
@@ -131,9 +140,9 @@ def _read_with_parents(path: Path, depth: int = 0) -> DictConfig:
         tree = OmegaConf.load(path)
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         summary = " ".join(str(error).split())
-        raise ConfigError(f"not valid YAML: {summary}", "Mend the file.", str(path)) from None
+        raise ConfigError(f"not valid YAML: {summary}", "Fix the file.", str(path)) from None
     if not isinstance(tree, DictConfig):
-        raise ConfigError("a config file holds `key: value` lines", "Mend the file.", str(path))
+        raise ConfigError("a config file holds `key: value` lines", "Fix the file.", str(path))
     parent = tree.pop("extends", None)
     if parent is None:
         return tree
@@ -183,7 +192,10 @@ def _explain(error: ValidationError, model: type[Strict], where: str) -> ConfigE
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
-        return ConfigError(f"unknown key {key!r}", _suggest(location, model), where)
+        remedy = _suggest(location, model)
+        if model.command is not None:
+            remedy += f" All keys: echojepa settings {model.command}"
+        return ConfigError(f"unknown key {key!r}", remedy, where)
     if first["type"] == "missing":
         return ConfigError(f"key {key!r} is missing", "Set it in the file or as key=value.", where)
     reason = first["msg"].removeprefix("Value error, ")
@@ -210,12 +222,13 @@ def _valid_keys(model: type[Strict], prefix: str = "") -> list[str]:
     keys: list[str] = []
     for name, field in model.model_fields.items():
         keys.append(f"{prefix}{name}")
-        for nested in _nested_models(field.annotation):
+        for nested in nested_models(field.annotation):
             keys.extend(_valid_keys(nested, f"{prefix}{name}."))
     return keys
 
 
-def _nested_models(annotation: Any) -> list[type[Strict]]:
+def nested_models(annotation: Any) -> list[type[Strict]]:
+    """Config models inside a field's type: `A`, `A | None`, `tuple[A, ...]`."""
     if isinstance(annotation, type) and issubclass(annotation, Strict):
         return [annotation]
-    return [m for arg in getattr(annotation, "__args__", ()) for m in _nested_models(arg)]
+    return [m for arg in getattr(annotation, "__args__", ()) for m in nested_models(arg)]

@@ -19,15 +19,21 @@ from pydantic import Field, model_validator
 
 from echojepa.config import Strict, validate
 from echojepa.data.manifest import manifest_fingerprint, read_manifest, with_absolute_uris
-from echojepa.data.sampling import ClipConfig, Seeds
+from echojepa.data.problem import Problem
+from echojepa.data.sampling import ClipConfig
+from echojepa.encoders.frozen import EncoderSource
+from echojepa.encoders.ours import ExportedSource, RandomSource
 from echojepa.errors import StorageError
 from echojepa.models.weights import read_config
-from echojepa.objectives.masks import MaskConfig, MaskSampler
+from echojepa.objectives.kinds import AnyObjective
+from echojepa.objectives.objective import ModelConfig
 from echojepa.pictures.masks import mask_picture
 from echojepa.pictures.report import Report, write_report
-from echojepa.probes.features import EncoderSource, FeatureExtractor, Pooling, load_view
+from echojepa.probes.features import FeatureExtractor, Pooling, load_view
+from echojepa.probes.intervals import differences
 from echojepa.probes.linear import ProbeResult, fit_baseline, fit_probe
 from echojepa.probes.tasks import Task, labelled_rows, labels_of, pick, require_labels
+from echojepa.randomness import Seeds
 from echojepa.runs.folder import RunFolder, read_lines
 
 PRETRAINED, RANDOM = "pretrained", "random weights"
@@ -37,15 +43,21 @@ _NUM_PICTURES = 4
 class EvaluateConfig(Strict):
     """What to evaluate, and on what."""
 
+    command = "evaluate"
+
     encoder: str
     """Encoder folder, as a run exports it."""
     manifest: str
+    """Path of `manifest.parquet`, with the labels of the tasks."""
     out: str
     """Folder for results.json, predictions.parquet and report.html."""
     tasks: tuple[Task, ...]
+    """What to predict from the features, each task under a name of its own."""
     run_dir: str | None = None
     """The run the encoder comes from: its curves and masks go into the report."""
     pooling: Pooling = "mean_std"
+    """How the features of a clip's tokens become those of the clip: mean is their mean; mean_std
+    adds the deviation of the spatial mean over time, which sees motion."""
     batch: int = Field(8, gt=0)
     """Clips per forward pass."""
     random_seed: int = Field(0, ge=0)
@@ -64,19 +76,19 @@ class Features:
     """Features of clips, keyed by clip id."""
 
     clip_ids: list[str]
-    problems: list[str]
-    """stage|kind|message of clips that could not be read, "" of the others."""
+    problems: list[Problem | None]
+    """Why a clip could not be read; None for the others."""
     by_encoder: dict[str, NDArray[np.float64]]
     """[n, D] each."""
 
     def readable(self) -> set[str]:
         """Ids of the clips that could be read."""
-        return {c for c, p in zip(self.clip_ids, self.problems, strict=True) if not p}
+        return {c for c, p in zip(self.clip_ids, self.problems, strict=True) if p is None}
 
     def rows_for(self, clip_ids: list[str]) -> NDArray[np.int64]:
         """Row of every clip id."""
-        place = {clip_id: i for i, clip_id in enumerate(self.clip_ids)}
-        return np.array([place[clip_id] for clip_id in clip_ids], np.int64)
+        row_of = {clip_id: i for i, clip_id in enumerate(self.clip_ids)}
+        return np.array([row_of[clip_id] for clip_id in clip_ids], np.int64)
 
 
 def rows_to_encode(config: EvaluateConfig) -> pa.Table:
@@ -103,13 +115,12 @@ def extractor(config: EvaluateConfig) -> Callable[[], FeatureExtractor]:
         CheckpointError: `config.encoder` is no encoder folder.
     """
     architecture, _ = read_config(Path(config.encoder))
-    folder = str(Path(config.encoder).resolve())
-    sources = {
-        PRETRAINED: EncoderSource(folder, architecture),
-        RANDOM: EncoderSource(None, architecture, config.random_seed),
-    }
     clip, pooling = evaluation_clip(config), config.pooling
-    return lambda: FeatureExtractor(sources, clip, pooling)
+    sources: dict[str, EncoderSource] = {
+        PRETRAINED: ExportedSource(str(Path(config.encoder).resolve()), clip),
+        RANDOM: RandomSource(architecture, clip, config.random_seed),
+    }
+    return lambda: FeatureExtractor(sources, pooling)
 
 
 def evaluation_clip(config: EvaluateConfig) -> ClipConfig:
@@ -179,7 +190,7 @@ def _write_results(
         "encoder": Path(config.encoder).name,
         "manifest_fingerprint": manifest_fingerprint(config.manifest),
         "num_clips": len(features.clip_ids),
-        "num_unreadable": sum(bool(p) for p in features.problems),
+        "num_unreadable": sum(p is not None for p in features.problems),
         "results": [
             {
                 "task": r.task.name,
@@ -188,11 +199,24 @@ def _write_results(
                 "num_test": len(r.truth),
                 "val": r.val,
                 "test": r.test,
+                "test_intervals": r.intervals,
             }
             for r in results
         ],
+        "differences": _differences(results),
     }
     (out / "results.json").write_text(json.dumps(content, indent=1))
+
+
+def _differences(results: list[ProbeResult]) -> list[dict[str, Any]]:
+    """Every task's pretrained features minus each of the others, by patients, in test scores."""
+    found = []
+    for ours in results:
+        for theirs in results:
+            if ours.features == PRETRAINED != theirs.features and ours.task is theirs.task:
+                line = {"task": ours.task.name, "minus": theirs.features}
+                found.append({**line, "intervals": differences(ours.drawn, theirs.drawn)})
+    return found
 
 
 def _report(config: EvaluateConfig, results: list[ProbeResult], features: Features) -> Report:
@@ -209,7 +233,7 @@ def _report(config: EvaluateConfig, results: list[ProbeResult], features: Featur
             "manifest SHA-256": identity["manifest_fingerprint"][:16],
         }
         pictures = _pictures(config, folder.config_tree(), features.readable())
-    unread = [p for p in features.problems if p]
+    unread = [p for p in features.problems if p is not None]
     return Report(results=results, curves=curves, pictures=pictures, facts=facts, unread=unread)
 
 
@@ -218,15 +242,15 @@ def _pictures(
 ) -> list[NDArray[np.uint8]]:
     """Some readable clips with the masks the run trained with."""
     clip = evaluation_clip(config)
-    architecture, _ = read_config(Path(config.encoder))
-    grid = architecture.grid(clip.num_frames, clip.size, clip.size)
-    masks = MaskSampler(
-        validate(run["objective"]["masks"], MaskConfig, "config.yaml"), grid, Seeds(run["seed"])
+    where = f"{config.run_dir}/config.yaml"
+    model = validate(run["model"], ModelConfig, where)
+    objective = validate(run["objective"], AnyObjective, where).build(
+        model, model.encoder.grid(clip.num_frames, clip.size, clip.size), Seeds(run["seed"])
     )
     rows = _only(rows_to_encode(config), readable)
     chosen = rows.take(pick(rows["clip_id"].to_pylist(), _NUM_PICTURES, seed=1)).to_pylist()
-    drawn = masks(np.arange(len(chosen)))
+    hiddens = objective.hidden_tokens(np.arange(len(chosen)))
     return [
-        mask_picture(load_view(row, clip), [m.hidden[i] for m in drawn], grid)
+        mask_picture(load_view(row, clip), [h[i] for h in hiddens], objective.grid)
         for i, row in enumerate(chosen)
     ]

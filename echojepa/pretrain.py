@@ -8,41 +8,42 @@ knows neither Ray nor DeepSpeed; they are behind the `Worker`.
 from __future__ import annotations
 
 from contextlib import closing
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import Field, model_validator
+from torch import nn
 
 from echojepa.config import Strict, changeable
-from echojepa.cost import encoder_flops, predictor_flops
-from echojepa.data.decode.frames import raise_if_storage_failed
-from echojepa.data.sampling import Seeds
-from echojepa.data.stream import DataConfig, StreamShape, stream_shape
-from echojepa.errors import ConfigError
+from echojepa.data.block import DataConfig
+from echojepa.data.problem import raise_if_storage_failed
+from echojepa.data.stream import StreamShape, stream_shape
 from echojepa.models.attention import Grid
-from echojepa.objectives.jepa import Jepa, JepaConfig, ModelConfig
-from echojepa.objectives.masks import MaskSampler
+from echojepa.objectives.kinds import DEFAULT, AnyObjective
+from echojepa.objectives.objective import ModelConfig, Objective
 from echojepa.probes.online import OnlineProbe, OnlineProbeConfig
+from echojepa.randomness import Seeds
 from echojepa.runs import checkpoint
-from echojepa.runs.export import export_encoder
+from echojepa.runs.export import describe, export_encoder
 from echojepa.runs.folder import RunFolder, provenance
 from echojepa.runs.mirror import Mirror
 from echojepa.runs.monitor import MonitorConfig
 from echojepa.runs.rollback import CollapseGuard, seeds_of
-from echojepa.runs.saver import Saver
-from echojepa.runs.start import Start, choose_start, initialise_weights, restore
+from echojepa.runs.saver import RunSaver
+from echojepa.runs.start import Start, choose_start, initialise_weights, load_state
 from echojepa.runs.watcher import Cadence, Probe, RunWatcher
 from echojepa.train import collectives
 from echojepa.train.engine import Engine, OptimizerConfig, at_batch
 from echojepa.train.feed import Feed
-from echojepa.train.loop import Loop
+from echojepa.train.loop import Loop, LoopConfig
 from echojepa.train.record import SampleRecord
-from echojepa.train.run_config import LoopConfig
 from echojepa.train.worker import Worker
 
 
 class PretrainConfig(Strict):
     """One pretraining run."""
+
+    command = "pretrain"
 
     run_dir: str = changeable()
     """Folder of the run, on storage that every node sees. The same folder resumes the run."""
@@ -52,17 +53,23 @@ class PretrainConfig(Strict):
     seed: int = Field(0, ge=0, lt=2**63)
     """Of weights, order, windows, crops and masks."""
     data: DataConfig
+    """Where clips come from."""
     model: ModelConfig
-    objective: JepaConfig = JepaConfig()
+    """The networks."""
+    objective: AnyObjective = DEFAULT
+    """What they learn."""
     optimizer: OptimizerConfig
+    """How they learn it."""
     loop: LoopConfig
+    """For how long, and what happens on the way."""
     fork_from: str | None = None
-    """Run folder or checkpoint whose whole state and data cursor this run takes over."""
+    """Run folder or checkpoint whose whole state and data cursor this run continues."""
     init_from: str | None = None
     """Encoder folder, run folder or checkpoint whose weights this run starts from."""
     monitor: MonitorConfig = changeable(MonitorConfig())
+    """What counts as a collapse, and what follows."""
     probe: OnlineProbeConfig | None = changeable(None)
-    """A small probe on the frozen target during training; see loop.probe_every_steps."""
+    """A small probe on the frozen encoder during training; see loop.probe_every_steps."""
 
     @model_validator(mode="after")
     def _consistent(self) -> PretrainConfig:
@@ -70,12 +77,9 @@ class PretrainConfig(Strict):
             raise ValueError("fork_from and init_from exclude each other")
         if self.probe is None and self.loop.probe_every_steps is not None:
             raise ValueError("loop.probe_every_steps needs a `probe` section")
-        if (self.objective.context_weight > 0) != self.model.predictor.context_head:
-            raise ValueError(
-                "objective.context_weight and model.predictor.context_head need each other"
-            )
         if self.mirror and "@" in self.mirror.partition("://")[2].partition("/")[0]:
             raise ValueError("mirror must not hold credentials; give them in the environment")
+        self.objective.check(self.model)
         self.grid()
         return self
 
@@ -83,6 +87,10 @@ class PretrainConfig(Strict):
         """Token grid of a training clip."""
         clip = self.data.clip
         return self.model.encoder.grid(clip.num_frames, clip.size, clip.size)
+
+    def build_objective(self, seeds: Seeds) -> Objective:
+        """The objective, without a module yet; raises `ConfigError` if it does not fit the grid."""
+        return self.objective.build(self.model, self.grid(), seeds)
 
 
 def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
@@ -96,10 +104,11 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
     folder.check_manifest(clips.fingerprint)
     beginning = _begin(config, folder, worker)
     start, seeds = beginning.start, beginning.seeds
+    objective = config.build_objective(seeds)
     shape = cut_batch(config, worker.world_size, start.state.origin)
-    masks = MaskSampler(config.objective.masks, config.grid(), seeds)
-    engine = worker.engine(_initial_model(config, start), config.optimizer, shape)
-    restore(engine, start)
+    module = _initial_module(config, objective, start)
+    engine = worker.engine(module, objective.facts.averages, config.optimizer, shape)
+    load_state(engine, start)
     feed = Feed(
         open_segment=lambda s: worker.open_segment(config.data, seeds, shape, s),
         shape=shape,
@@ -110,21 +119,22 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
         stop=config.loop.last_step,
         segment_steps=config.data.segment_steps,
     )
-    watcher = _watcher(config, folder, masks, engine, worker)
-    guard = CollapseGuard(config.monitor, folder, start.state, config.loop.global_batch)
+    probe = _online_probe(config, folder, objective, engine, worker)
+    watcher = RunWatcher(folder, objective, Cadence.of(config.loop), worker.report, probe)
+    guard = _guard(config, folder, objective, start)
     record = SampleRecord(folder.samples, beginning.attempt, worker.rank)
-    saver = _saver(config, folder, engine, guard, beginning)
+    saver = _saver(config, folder, objective, engine, guard, beginning)
     with record, closing(watcher), saver:
         metrics = Loop(
             engine=engine,
-            masks=masks,
+            objective=objective,
             config=config.loop,
             optimizer=beginning.optimizer,
             max_bad_fraction=config.data.max_bad_fraction,
             state=start.state,
             record=record,
             watcher=watcher,
-            save=saver,
+            saver=saver,
             judge=guard,
             worker=worker,
         ).run(feed)
@@ -134,19 +144,28 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
     return metrics
 
 
+def _guard(
+    config: PretrainConfig, folder: RunFolder, objective: Objective, start: Start
+) -> CollapseGuard:
+    watched = objective.facts.watched.values()
+    return CollapseGuard(config.monitor, folder, watched, start.state, config.loop.global_batch)
+
+
 def _saver(
     config: PretrainConfig,
     folder: RunFolder,
+    objective: Objective,
     engine: Engine,
     guard: CollapseGuard,
     beginning: Beginning,
-) -> Saver:
-    origin = provenance(config, folder.identity()["manifest_fingerprint"])
+) -> RunSaver:
+    origin: dict[str, Any] = provenance(config, folder.identity()["manifest_fingerprint"])
     origin["seed_changes"] = list(beginning.seeds.changes)
+    origin["objective"] = describe(objective.facts)
     mirror = None
-    if config.mirror is not None and collectives.world()[0] == 0:
+    if config.mirror is not None and collectives.world().rank == 0:
         mirror = Mirror(config.mirror, folder, beginning.start.state.step)
-    return Saver(config.loop, folder, engine, guard, beginning.attempt, origin, mirror)
+    return RunSaver(config.loop, folder, engine, guard, beginning.attempt, origin, mirror)
 
 
 class Beginning(NamedTuple):
@@ -190,41 +209,27 @@ def _begin(config: PretrainConfig, folder: RunFolder, worker: Worker) -> Beginni
     return decided
 
 
-def _initial_model(config: PretrainConfig, start: Start) -> Jepa:
-    """The whole model with its seeded (or given) initial weights, equal on every rank."""
+def _initial_module(config: PretrainConfig, objective: Objective, start: Start) -> nn.Module:
+    """The whole module with its seeded (or given) initial weights, equal on every rank."""
     torch.manual_seed(config.seed)
-    module = Jepa(config.model, config.objective, getattr(torch, config.optimizer.precision))
-    initialise_weights(module, start)
+    module = objective.module(getattr(torch, config.optimizer.precision))
+    initialise_weights(module, objective.facts, start)
     return module
 
 
-def _watcher(
-    config: PretrainConfig, folder: RunFolder, masks: MaskSampler, engine: Engine, worker: Worker
-) -> RunWatcher:
-    return RunWatcher(
-        folder,
-        masks,
-        Cadence.of(config.loop),
-        training_flops(config, masks),
-        worker.report,
-        _online_probe(config, folder, engine, worker),
-    )
-
-
 def _online_probe(
-    config: PretrainConfig, folder: RunFolder, engine: Engine, worker: Worker
+    config: PretrainConfig,
+    folder: RunFolder,
+    objective: Objective,
+    engine: Engine,
+    worker: Worker,
 ) -> Probe | None:
     """The probe, without the clips that some rank could not read; a collective call."""
     if config.probe is None or config.loop.probe_every_steps is None:
         return None
     probe = OnlineProbe(
-        config.probe,
-        config.data.manifest,
-        config.data.clip,
-        config.grid().frames,
-        (worker.rank, worker.world_size),
+        config.probe, config.data.manifest, config.data.clip, objective.grid, collectives.world()
     )
-
     problems = [p for part in collectives.gather(probe.problems) for p in part]
     raise_if_storage_failed(problem for _, problem in problems)
     if worker.rank == 0:
@@ -232,28 +237,17 @@ def _online_probe(
     probe.leave_out([clip_id for clip_id, _ in problems])
 
     def encode(pixels: torch.Tensor) -> torch.Tensor:
-        return engine.forward(pixels.to(engine.device), [], [])[1]
+        output = engine.forward(pixels.to(engine.device))
+        return output.features[objective.facts.exported_features]
 
     return lambda: probe(encode, collectives.gather)
-
-
-def training_flops(config: PretrainConfig, masks: MaskSampler) -> float:
-    """FLOPs per clip and step: target forward, and three forwards' worth per trained pass."""
-    grid, model = config.grid(), config.model
-    flops = encoder_flops(model.encoder, grid.num_tokens)
-    for hidden_cells in masks.num_hidden:
-        hidden = hidden_cells * grid.frames
-        context = grid.num_tokens - hidden
-        flops += 3 * encoder_flops(model.encoder, context)
-        flops += 3 * predictor_flops(model.predictor, model.encoder, context, hidden)
-    return float(flops)
 
 
 def cut_batch(config: PretrainConfig, world_size: int, origin: int = 0) -> StreamShape:
     """How the global batch is cut for a number of workers.
 
     Raises:
-        ConfigError: `truncate_group` does not fit the cut.
+        ConfigError: the objective does not work with the cut.
     """
     shape = stream_shape(
         config.loop.global_batch,
@@ -262,13 +256,5 @@ def cut_batch(config: PretrainConfig, world_size: int, origin: int = 0) -> Strea
         config.data.clip,
         origin,
     )
-    group = config.objective.masks.truncate_group
-    if group and (group % shape.micro_batch or config.loop.global_batch % group or origin % group):
-        raise ConfigError(
-            f"truncate_group {group} does not fit a micro-batch of {shape.micro_batch} and a "
-            f"global batch of {config.loop.global_batch}",
-            "Choose optimizer.max_micro_batch so that micro-batches divide the group, and the "
-            "group divides the global batch.",
-            "objective.masks.truncate_group",
-        )
+    config.objective.check_shape(shape)
     return shape

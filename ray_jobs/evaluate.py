@@ -7,8 +7,8 @@ import sys
 
 from echojepa.config import load
 from echojepa.errors import exit_codes
-from echojepa.launch.evaluate import EvaluateJob, run
+from echojepa.launch.evaluate import EvaluateJob, launch
 
 if __name__ == "__main__":
     with exit_codes():
-        run(load(sys.argv[1], sys.argv[2:], EvaluateJob))
+        launch(load(sys.argv[1], sys.argv[2:], EvaluateJob))

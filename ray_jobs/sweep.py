@@ -7,8 +7,8 @@ import sys
 
 from echojepa.config import load
 from echojepa.errors import exit_codes
-from echojepa.launch.sweep import SweepJob, run
+from echojepa.launch.sweep import SweepJob, launch
 
 if __name__ == "__main__":
     with exit_codes():
-        run(load(sys.argv[1], sys.argv[2:], SweepJob))
+        launch(load(sys.argv[1], sys.argv[2:], SweepJob))

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import shlex
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 import yaml
-from support.paths import DATA
+from support.paths import DATA, ROOT
 from typer.testing import CliRunner
 
 from echojepa.cli.main import app
 from echojepa.config import load
 from echojepa.on_ray.termination import LEAST_SECONDS
 
-ROOT = Path(__file__).resolve().parents[1]
 MANIFESTS = sorted((ROOT / "cluster" / "kuberay").glob("*.yaml"))
 
 

@@ -12,18 +12,18 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from support.paths import ROOT
 from support.ranks import pretrain_plain
 
 from echojepa.config import Strict, amend, load, to_tree, validate
-from echojepa.data.sampling import Seeds
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import VideoEncoder
 from echojepa.models.predictor import Predictor
 from echojepa.objectives.masks import MaskConfig, MaskSampler
 from echojepa.phantom import PhantomConfig
+from echojepa.randomness import Seeds
 from echojepa.train.engine import at_batch
 
-ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "configs").rglob("*.y*ml"))
 CONFIGS = [path for path in FILES if not path.stem.startswith("base")]
 SITE = {

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from echojepa.config import validate
 from echojepa.data.manifest import manifest_fingerprint, read_manifest, write_manifest
+from echojepa.data.problem import Problem
 from echojepa.errors import CheckpointError, ManifestError, StorageError
 from echojepa.evaluate import (
     PRETRAINED,
@@ -59,7 +60,7 @@ def features_of(config: EvaluateConfig) -> Features:
     columns = extractor(config)()(rows_to_encode(config).to_pylist())
     return Features(
         clip_ids=columns.pop("clip_id").tolist(),
-        problems=columns.pop("problem").tolist(),
+        problems=[Problem.from_text(p) for p in columns.pop("problem")],
         by_encoder={name: values.astype(np.float64) for name, values in columns.items()},
     )
 
@@ -145,7 +146,7 @@ def test_the_order_of_the_features_is_irrelevant(
     order = np.random.default_rng(0).permutation(24)
     shuffled = Features(
         clip_ids=[bench.features.clip_ids[i] for i in order],
-        problems=[""] * 24,
+        problems=[None] * 24,
         by_encoder={name: values[order] for name, values in bench.features.by_encoder.items()},
     )
     found = evaluate(bench.config(tmp_path, tasks=(EF,)), shuffled)
@@ -166,7 +167,8 @@ def unreadable(features: Features, clip_ids: set[str]) -> Features:
     """The same features, some clips of which could not be read."""
     bad = np.array([clip_id in clip_ids for clip_id in features.clip_ids])
     values = {n: np.where(bad[:, None], np.nan, v) for n, v in features.by_encoder.items()}
-    problems = ["open|missing|no such file" if b else "" for b in bad]
+    missing = Problem("open", "missing", "no such file")
+    problems = [missing if b else None for b in bad]
     return replace(features, problems=problems, by_encoder=values)
 
 

@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.paths import DATA
 from support.ranks import pretrain_on_ranks, pretrain_plain
 from torch.nn import functional as F
 
 from echojepa.data.decode.frames import read_frames
 
-RECORDED = Path(__file__).parent / "data" / "losses.json"
-CLIPS = Path(__file__).parent / "data" / "fixed_clips"
+RECORDED = DATA / "losses.json"
+CLIPS = DATA / "fixed_clips"
 Tree = dict[str, Any]
 
 

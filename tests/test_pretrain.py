@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -103,7 +104,7 @@ def test_stop_and_resume_is_bit_equal(tree: Tree) -> None:
     assert resumed == whole
     report = audit_run(RunFolder(parts["run_dir"]))
     assert not report.findings
-    assert [a["start"] for a in report.attempts] == [0, 3, 4]
+    assert [part.start for part in report.attempts] == [0, 3, 4]
 
 
 @pytest.mark.integration
@@ -303,8 +304,9 @@ def test_an_audit_misses_the_record_of_a_checkpoint(tree: Tree) -> None:
     pretrain_plain(tree)
     run = RunFolder(tree["run_dir"])
     next(run.samples.glob("attempt_0001_*")).unlink()
-    found = audit_run(run).findings
-    assert found == ["the record ends at step 4, and there is a checkpoint of step 8"]
+    (finding,) = audit_run(run).findings
+    assert (finding.kind, finding.step) == ("short_record", 4)
+    assert "a checkpoint of step 8" in str(finding)
 
 
 def test_files_obey_the_umask(tree: Tree) -> None:
@@ -385,7 +387,11 @@ class PoisonedWorker(LocalWorker):
         self.after: dict[str, torch.Tensor] = {}
 
     def engine(
-        self, module: torch.nn.Module, config: OptimizerConfig, shape: StreamShape
+        self,
+        module: torch.nn.Module,
+        averages: Mapping[str, str],
+        config: OptimizerConfig,
+        shape: StreamShape,
     ) -> Engine:
         outer = self
 
@@ -401,7 +407,7 @@ class PoisonedWorker(LocalWorker):
                     loss = loss * outer._value
                 super().backward(loss, last=last)
 
-        return Poisoned(module, config)
+        return Poisoned(module, averages, config)
 
 
 def snapshot(engine: PlainEngine) -> dict[str, torch.Tensor]:

@@ -1,0 +1,9 @@
+"""The console command.
+
+main.py       the app, and the commands that run jobs
+common.py     arguments that commands share
+settings.py   every setting of a job
+manifest.py   check, split, describe, import manifests
+weights.py    export and import of encoders
+cluster.py    nodes that will be taken away
+"""

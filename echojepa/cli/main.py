@@ -9,12 +9,16 @@ Heavy imports happen inside the commands, so that `--help` is immediate.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from echojepa.cli.manifest import manifest_app, out
+from echojepa.cli import cluster as cluster_commands
+from echojepa.cli import manifest as manifest_commands
+from echojepa.cli import settings as settings_commands
+from echojepa.cli import weights as weights_commands
+from echojepa.cli.common import Address, ConfigFile, Overrides, out
 from echojepa.errors import exit_codes
 
 app = typer.Typer(
@@ -24,14 +28,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.add_typer(manifest_app, name="manifest")
-
-ConfigFile = Annotated[Path, typer.Argument(help="YAML file; it may extend another.")]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Settings as key=value.", metavar="[KEY=VALUE]...")
-]
-ExportFormat = Literal["safetensors", "huggingface", "vjepa2"]
-Branch = Literal["target", "online"]
+app.add_typer(manifest_commands.app, name="manifest")
+for part in (settings_commands, weights_commands, cluster_commands):
+    app.add_typer(part.app)
 
 
 @app.command()
@@ -48,9 +47,9 @@ def demo(
     ] = None,
 ) -> None:
     """The whole story on this machine, in minutes: phantoms, pretraining, probes, report."""
-    from echojepa.launch import demo as launch
+    from echojepa.launch.demo import launch
 
-    result = launch.run(folder, overrides)
+    result = launch(folder, overrides)
     out.print(results_table(result.results))
     out.print(f"report       {result.report}")
     out.print(f"encoder      {result.encoder}")
@@ -58,9 +57,6 @@ def demo(
     out.print(f"took         {result.seconds / 60:.1f} minutes")
 
 
-Address = Annotated[
-    str | None, typer.Option(help="Ray cluster; else $RAY_ADDRESS, else this machine.")
-]
 PhantomFile = Annotated[Path | None, typer.Option(help="YAML file; see configs/data.")]
 
 
@@ -79,13 +75,13 @@ def phantom(
     More studies can be added to a folder later, and an interrupted call is finished by the same.
     On a cluster of several nodes, OUT is a folder that all of them share.
     """
-    from echojepa.launch.phantom import run
+    from echojepa.launch.phantom import launch
     from echojepa.on_ray.connect import ClusterConfig
 
     settings = [*(overrides or [])]
     if num_studies is not None:
         settings.append(f"num_studies={num_studies}")
-    out.print(run(_phantom_config(config, settings), folder, ClusterConfig(address=address)))
+    out.print(launch(_phantom_config(config, settings), folder, ClusterConfig(address=address)))
 
 
 @app.command("phantom-gallery")
@@ -99,11 +95,13 @@ def phantom_gallery(
 
     Frames of 224 pixels unless size=N says otherwise.
     """
-    from echojepa.launch.phantom import run_gallery
+    from echojepa.launch.phantom import launch_gallery
     from echojepa.on_ray.connect import ClusterConfig
 
     settings = ["num_studies=1", "size=224", *(overrides or [])]
-    out.print(run_gallery(_phantom_config(config, settings), file, ClusterConfig(address=address)))
+    out.print(
+        launch_gallery(_phantom_config(config, settings), file, ClusterConfig(address=address))
+    )
 
 
 def _phantom_config(file: Path | None, settings: list[str]) -> Any:
@@ -117,10 +115,10 @@ def _phantom_config(file: Path | None, settings: list[str]) -> Any:
 def pretrain(file: ConfigFile, overrides: Overrides = None) -> None:
     """Pretrain; the same command resumes an interrupted run."""
     from echojepa.config import load
-    from echojepa.launch.pretrain import PretrainJob, run
+    from echojepa.launch.pretrain import PretrainJob, launch
 
     job = load(file, overrides or [], PretrainJob)
-    metrics = run(job)
+    metrics = launch(job)
     out.print(f"{job.run_dir}: loss {metrics['loss']:.4f}" if metrics else f"{job.run_dir}: done")
 
 
@@ -128,9 +126,9 @@ def pretrain(file: ConfigFile, overrides: Overrides = None) -> None:
 def sweep(file: ConfigFile, overrides: Overrides = None) -> None:
     """Search settings with Ray Tune; the same command resumes an interrupted search."""
     from echojepa.config import load
-    from echojepa.launch.sweep import SweepJob, run
+    from echojepa.launch.sweep import SweepJob, launch
 
-    best = run(load(file, overrides or [], SweepJob))
+    best = launch(load(file, overrides or [], SweepJob))
     out.print(best)
 
 
@@ -138,48 +136,11 @@ def sweep(file: ConfigFile, overrides: Overrides = None) -> None:
 def evaluate(file: ConfigFile, overrides: Overrides = None) -> None:
     """Judge a frozen encoder with linear probes; writes tables and a report."""
     from echojepa.config import load
-    from echojepa.launch.evaluate import EvaluateJob, run
+    from echojepa.launch.evaluate import EvaluateJob, launch
 
     job = load(file, overrides or [], EvaluateJob)
-    out.print(results_table(run(job)))
+    out.print(results_table(launch(job)))
     out.print(Path(job.out) / "report.html")
-
-
-@app.command()
-def export(
-    source: Annotated[Path, typer.Argument(help="Run folder, checkpoint or encoder folder.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="Folder (vjepa2: file) to write.")],
-    layout: Annotated[
-        ExportFormat, typer.Option("--format", help="Whose names the weights get.")
-    ] = "safetensors",
-) -> None:
-    """Export an encoder: of a run's newest checkpoint, of a checkpoint, or for other software."""
-    from echojepa.runs.export import export
-
-    out.print(export(source, target, layout))
-
-
-@app.command("import-weights")
-def import_weights(
-    source: Annotated[Path, typer.Argument(help=".pt, .safetensors or Hugging Face folder.")],
-    folder: Annotated[Path, typer.Argument(metavar="OUT", help="Encoder folder to write.")],
-    branch: Annotated[Branch, typer.Option(help="Which encoder of the file.")] = "target",
-    overrides: Overrides = None,
-) -> None:
-    """Turn V-JEPA 2, EchoJEPA or Hugging Face weights into an encoder folder."""
-    from echojepa.config import parse
-    from echojepa.models.formats.import_weights import ImportConfig, import_weights
-
-    options = parse([f"branch={branch}", *(overrides or [])], ImportConfig)
-    report = import_weights(source, folder, options)
-    if report.inflated:
-        out.print("the 2-D patch embedding was spread over the frames of a tubelet")
-    for name in report.not_taken:
-        out.print(f"not taken over: {name}")
-    for name in report.stay_new:
-        out.print(f"left at its initial value: {name}")
-    out.print(f"{report.num_loaded} tensors taken over")
-    out.print(report.folder)
 
 
 @app.command()
@@ -191,7 +152,7 @@ def audit(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
     report = audit_run(RunFolder(run))
     table = Table("attempt", "from step", "to step", "workers")
     for part in report.attempts:
-        table.add_row(*(str(part[k]) for k in ("attempt", "start", "stop", "ranks")))
+        table.add_row(*map(str, part))
     out.print(table)
     if report.data_sets:
         out.print(data_sets_table(report.data_sets))
@@ -204,48 +165,16 @@ def audit(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
     out.print("clean: every sample exactly once")
 
 
-NodeId = Annotated[str | None, typer.Option(help="Ray node; default: this machine's.")]
-
-
-@app.command("drain-node")
-def drain_node(
-    seconds: Annotated[
-        float, typer.Argument(help="Until the node is taken away; at least 15.", min=15)
-    ],
-    address: Address = None,
-    node_id: NodeId = None,
-) -> None:
-    """Tell a Ray cluster that one of its nodes will go: what trains there saves in time."""
-    import time
-
-    from echojepa.on_ray.termination import Notice, drain
-
-    drain(Notice("echojepa drain-node", time.time() + seconds), address, node_id)
-
-
-@app.command("watch-termination")
-def watch_termination(
-    address: Address = None,
-    node_id: NodeId = None,
-    metadata: Annotated[
-        str, typer.Option(help="Metadata service of the cloud.")
-    ] = "http://169.254.169.254",
-    poll_seconds: Annotated[float, typer.Option(help="How often to ask it.", min=0.1)] = 5.0,
-) -> None:
-    """Run beside Ray on a spot node: drains the node when the cloud says that it will end it."""
-    import time
-
-    from echojepa.on_ray.termination import Metadata, watch
-
-    notice = watch(Metadata(metadata), address, node_id, poll_seconds)
-    out.print(f"drained: {notice.reason}, {notice.ends_at - time.time():.0f} s left")
-
-
 def results_table(results: list[Any]) -> Table:
-    """Test metrics of probes."""
-    table = Table("task", "features", "test metrics")
+    """Test metrics of probes, with their 95% intervals over patients."""
+    table = Table("task", "features", "test metrics [95% interval over patients]")
     for result in results:
-        metrics = "  ".join(f"{name} {value:.3f}" for name, value in result.test.items())
+        metrics = "  ".join(
+            f"{name} {value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+            for (name, value), interval in zip(
+                result.test.items(), result.intervals.values(), strict=True
+            )
+        )
         table.add_row(result.task.name, result.features, metrics)
     return table
 

@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-manifest_app = typer.Typer(help="Build and check manifests.", no_args_is_help=True)
-out = Console(soft_wrap=True, markup=False, highlight=False)
-"""One line is one line and brackets are brackets: paths are printed for scripts to take."""
+from echojepa.cli.common import out
 
+app = typer.Typer(help="Build and check manifests.", no_args_is_help=True)
 ManifestFile = Annotated[Path, typer.Argument(help="manifest.parquet")]
 
 
-@manifest_app.command()
+@app.command()
 def validate(
     file: ManifestFile,
     decode: Annotated[bool, typer.Option(help="Also open every video and count frames.")] = False,
@@ -35,13 +33,13 @@ def validate(
         if num_wrong:
             raise ManifestError(
                 f"{num_wrong} of {len(table)} clips are not what the manifest says",
-                "Mend or drop them.",
+                "Fix or drop them.",
                 str(file),
             )
     out.print(f"{file}: {len(table)} clips, valid")
 
 
-@manifest_app.command()
+@app.command()
 def split(
     file: ManifestFile,
     target: Annotated[Path, typer.Argument(metavar="OUT", help="Manifest to write.")],
@@ -61,7 +59,7 @@ def split(
     out.print(write_manifest(assign_splits(read_without_splits(file), shares, seed), target))
 
 
-@manifest_app.command()
+@app.command()
 def stats(file: ManifestFile) -> None:
     """Counts by split, view and Doppler kind; frames, rates and sizes."""
     from echojepa.data.manifest import read_manifest
@@ -74,7 +72,7 @@ def stats(file: ManifestFile) -> None:
         out.print(table)
 
 
-@manifest_app.command("from-csv")
+@app.command("from-csv")
 def from_csv(
     file: Annotated[Path, typer.Argument(help="Space-delimited `path label` lines, no header.")],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="Manifest to write.")],

@@ -24,8 +24,9 @@ from echojepa.data.manifest import (
     with_absolute_uris,
 )
 from echojepa.data.mixture import Mixture, MixtureConfig
-from echojepa.data.sampling import Seeds, rows_of
+from echojepa.data.sampling import rows_of
 from echojepa.errors import ManifestError
+from echojepa.randomness import Seeds
 
 _SIZES = b"clips_per_data_set"
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from echojepa.config import Strict
-from echojepa.data.sampling import Permutation, Seeds
+from echojepa.randomness import Permutation, Seeds
 
 PERIOD = 1000
 """Samples per period: shares are exact to within one per mille."""

@@ -12,107 +12,16 @@ window and crop for the same s, and the data cursor of a checkpoint is one integ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from echojepa.config import Strict
 from echojepa.errors import ClipError
-
-_ROUNDS = 6
-_SEED_STEP = 0x9E3779B97F4A7C15
-_MIX = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))
-
-
-class Domain(IntEnum):
-    """What a random stream is for, so that no two uses share numbers."""
-
-    ORDER = 1
-    CLIP = 2
-    MASK = 3
-
-
-@dataclass(frozen=True)
-class Seeds:
-    """The seed of a run, and the samples at which it was changed to lead out of a collapse.
-
-    Windows, crops and masks follow a change at once. The order of an epoch is keyed by the seed at
-    its first sample, so that no epoch is begun in one order and ended in another.
-    """
-
-    base: int
-    changes: tuple[int, ...] = ()
-    """Global sample indices from which on another seed holds, as often as it was changed."""
-
-    def at(self, s: int) -> int:
-        """The seed of sample s."""
-        passed = sum(change <= s for change in self.changes)
-        return (self.base + passed * _SEED_STEP) % 2**63
-
-
-class SampleRng:
-    """Counter-based random numbers of one sample, from raw Philox-4x64 output (Salmon et al. 2011).
-
-    Only raw 64-bit output is used, whose stream NumPy guarantees for ever; the mapping to floats
-    and integers is ours, so a sample does not change with the NumPy version.
-    """
-
-    def __init__(self, seed: int, domain: Domain, s: int) -> None:
-        key = np.array([seed, int(domain)], np.uint64)  # a list turns to floats from 2^63 on
-        self._bits = np.random.Philox(key=key, counter=[0, 0, 0, s])
-
-    def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-        """A float in [low, high)."""
-        return low + (high - low) * ((int(self._bits.random_raw()) >> 11) * 2.0**-53)
-
-    def integer(self, n: int) -> int:
-        """An integer in [0, n); the bias of the 64-bit product is below n / 2^64."""
-        return (int(self._bits.random_raw()) * n) >> 64
-
-    def raw(self, n: int) -> NDArray[np.uint64]:
-        """`n` independent 64-bit numbers."""
-        return np.asarray(self._bits.random_raw(n), np.uint64)
-
-
-class Permutation:
-    """A keyed bijection of [0, n) in O(1) memory: a Feistel network with cycle walking.
-
-    Black and Rogaway, "Ciphers with arbitrary finite domains" (2002). Vectorised over indices.
-    """
-
-    def __init__(self, n: int, seed: int, epoch: int) -> None:
-        if n < 1:
-            raise ValueError(f"a permutation of {n} elements does not exist")
-        self.n = n
-        self._half_bits = max(1, ((n - 1).bit_length() + 1) // 2)
-        keys = SampleRng(seed, Domain.ORDER, epoch)
-        self._keys = keys.raw(_ROUNDS)
-
-    def __call__(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Positions [M] in [0, n) to elements [M] in [0, n)."""
-        out = self._encrypt(index.astype(np.uint64))
-        outside = out >= self.n
-        while outside.any():
-            out[outside] = self._encrypt(out[outside])
-            outside = out >= self.n
-        return out.astype(np.int64)
-
-    def _encrypt(self, value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        shift, mask = np.uint64(self._half_bits), np.uint64((1 << self._half_bits) - 1)
-        left, right = value >> shift, value & mask
-        for key in self._keys:
-            left, right = right, left ^ (_mix(right ^ key) & mask)
-        return (left << shift) | right
-
-
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The 64-bit finaliser of MurmurHash3: every input bit moves every output bit."""
-    for factor in _MIX:
-        x = (x ^ (x >> np.uint64(33))) * factor
-    return x ^ (x >> np.uint64(33))
+from echojepa.randomness import Domain, Permutation, SampleRng, Seeds
 
 
 def rows_of(s: NDArray[np.int64], num_clips: int, seeds: Seeds) -> NDArray[np.int64]:
@@ -226,7 +135,7 @@ def crop_box(height: int, width: int, clip: ClipConfig, rng: SampleRng) -> Box:
     return Box(top, left, h, w, clip.flip and rng.uniform() < 0.5)
 
 
-def draw(seeds: Seeds, s: int, row: dict[str, Any], clip: ClipConfig) -> tuple[Window, Box]:
+def random_view(seeds: Seeds, s: int, row: dict[str, Any], clip: ClipConfig) -> tuple[Window, Box]:
     """Window and crop of sample s for a row of the clip table. See `window_at` for errors."""
     rng = SampleRng(seeds.at(s), Domain.CLIP, s)
     start = rng.uniform(0.0, window_start_range(row["num_frames"], row["native_fps"], clip))
@@ -244,3 +153,22 @@ def centre_view(row: dict[str, Any], clip: ClipConfig, part: float = 0.5) -> tup
     side = min(row["height"], row["width"])
     box = Box((row["height"] - side) // 2, (row["width"] - side) // 2, side, side)
     return window, box
+
+
+def crop_resize(frames: NDArray[np.uint8], box: Box, size: int) -> NDArray[np.uint8]:
+    """One resized crop, straight to the target size in uint8.
+
+    Args:
+        frames: [T, H, W, 3].
+    Returns:
+        [T, size, size, 3]. Bilinear when enlarging, area-averaged when shrinking (no aliasing).
+    """
+    cropped = frames[:, box.top : box.top + box.height, box.left : box.left + box.width]
+    if box.mirror:
+        cropped = cropped[:, :, ::-1]
+    shrinking = box.height > size or box.width > size
+    how = cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR
+    out = np.empty((len(frames), size, size, 3), np.uint8)
+    for source, target in zip(cropped, out, strict=True):
+        cv2.resize(np.ascontiguousarray(source), (size, size), dst=target, interpolation=how)
+    return out

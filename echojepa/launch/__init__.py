@@ -1,0 +1,8 @@
+"""One file per job: checked on the driver, then handed to the cluster.
+
+pretrain.py   pretraining
+evaluate.py   features on the cluster, probes on the driver
+sweep.py      hyperparameter search
+phantom.py    phantom studies and their gallery
+demo.py       the whole story on one machine
+"""

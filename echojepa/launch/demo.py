@@ -14,9 +14,8 @@ from rich.console import Console
 
 from echojepa.config import load
 from echojepa.errors import ConfigError
-from echojepa.launch import evaluate, pretrain
+from echojepa.launch import evaluate, phantom, pretrain
 from echojepa.launch.evaluate import EvaluateJob
-from echojepa.launch.phantom import run as write
 from echojepa.launch.pretrain import PretrainJob
 from echojepa.on_ray.connect import connected
 from echojepa.phantom import PhantomConfig
@@ -36,7 +35,7 @@ class DemoResult:
     seconds: float
 
 
-def run(out: Path, overrides: list[str] | None = None) -> DemoResult:
+def launch(out: Path, overrides: list[str] | None = None) -> DemoResult:
     """Run the demo into `out`; a second call resumes an interrupted one.
 
     Args:
@@ -49,19 +48,19 @@ def run(out: Path, overrides: list[str] | None = None) -> DemoResult:
     began = time.monotonic()
     console = Console(stderr=True)
     out = out.resolve()
-    phantom, job, judge = _configs(out, overrides or [])
+    hearts, job, judge = _configs(out, overrides or [])
     run_dir = Path(job.run_dir)
 
     with connected(job.cluster):
         console.rule("1  phantom hearts, filmed")
-        write(phantom, out / "phantom", job.cluster)
+        phantom.launch(hearts, out / "phantom", job.cluster)
         console.rule("2  pretraining: Ray Data, Ray Train, ZeRO-3")
-        pretrain.run(job)
+        pretrain.launch(job)
         report = audit_run(RunFolder(run_dir))
         report.raise_if_unclean(str(run_dir))
         console.print(f"audit: {report.num_samples} samples, each exactly once")
         console.rule("3  what is the frozen encoder worth?")
-        results = evaluate.run(judge)
+        results = evaluate.launch(judge)
     return DemoResult(
         report=out / "report.html",
         tensorboard=run_dir / "tensorboard",

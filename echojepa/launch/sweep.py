@@ -1,29 +1,24 @@
 """Hyperparameter search: Ray Tune over real pretraining runs, scored by their online probe.
 
-Every trial is a whole `launch.pretrain.run` in a folder of its own, so it is itself a resumable,
+Every trial is a whole `launch.pretrain.launch` in a folder of its own, so it is itself a resumable,
 audited run. ASHA (Li et al. 2020) stops the weak ones early. The same command resumes a search.
 """
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import ray
 from pydantic import Field, model_validator
-from ray import tune
-from ray.tune.integration.ray_train import TuneReportCallback
-from ray.tune.schedulers import ASHAScheduler
 
-from echojepa.config import Strict, amend, fingerprint, load, to_tree, validate
-from echojepa.errors import ClusterError, ConfigError, StorageError
+from echojepa.config import Strict, amend, fingerprint, load
+from echojepa.errors import ConfigError, StorageError
 from echojepa.launch import pretrain
 from echojepa.launch.pretrain import PretrainJob
+from echojepa.on_ray import tuning
 from echojepa.on_ray.connect import ClusterConfig, connected, wait_for_workers
-
-_TRIAL_CPUS = 0.01
-"""A trial's own process only starts its workers and waits; Tune refuses to seat it for nothing."""
+from echojepa.on_ray.internals import UserCallback
 
 
 class Dimension(Strict):
@@ -32,10 +27,13 @@ class Dimension(Strict):
     key: str
     """Dotted key of the pretraining config."""
     kind: Literal["choice", "uniform", "loguniform"]
+    """One of `values`, or a number between `low` and `high`, as it is or by its logarithm."""
     values: tuple[float | int | str | None, ...] | None = None
     """Of a choice."""
     low: float | None = None
+    """Least value of uniform and loguniform."""
     high: float | None = None
+    """Largest value of uniform and loguniform."""
 
     @model_validator(mode="after")
     def _complete(self) -> Dimension:
@@ -48,12 +46,16 @@ class Dimension(Strict):
     def space(self) -> Any:
         """The same as Ray Tune's search space."""
         if self.kind == "choice":
-            return tune.choice(list(self.values or ()))
-        return (tune.uniform if self.kind == "uniform" else tune.loguniform)(self.low, self.high)
+            return tuning.choice(list(self.values or ()))
+        assert self.low is not None and self.high is not None, "checked above"
+        between = tuning.uniform if self.kind == "uniform" else tuning.loguniform
+        return between(self.low, self.high)
 
 
 class SweepJob(Strict):
     """A search."""
+
+    command = "sweep"
 
     out: str
     """Folder of the search, on storage that every node sees; one sub-folder per trial."""
@@ -62,11 +64,15 @@ class SweepJob(Strict):
     overrides: tuple[str, ...] = ()
     """key=value settings common to all trials."""
     search: tuple[Dimension, ...]
+    """The settings that are searched."""
     metric: str
     """Reported metric that is optimised, for instance probe/lvef_r2."""
     mode: Literal["max", "min"] = "max"
+    """Whether more of the metric is better, or less."""
     num_trials: int = Field(gt=0)
+    """Trials of the whole search."""
     max_concurrent: int = Field(1, gt=0)
+    """Trials at a time."""
     grace_steps: int = Field(gt=0)
     """No trial is stopped before this step."""
     reduction_factor: float = Field(2.0, gt=1)
@@ -78,7 +84,7 @@ class SweepJob(Strict):
     them reserves is the base config's `cluster.resources_per_worker`."""
 
 
-def run(job: SweepJob) -> dict[str, Any]:
+def launch(job: SweepJob) -> dict[str, Any]:
     """Search; returns settings, score and folder of the trial with the best score at any probe.
 
     Raises:
@@ -94,11 +100,30 @@ def run(job: SweepJob) -> dict[str, Any]:
     cluster = _whole(job, base)
     with connected(cluster):
         wait_for_workers(cluster)
-        _require_dashboard()
-        return _best(job, _tuner(job, base, out).fit(), out)
+        return _best(job, tuning.fit(_search(job, base), partial(_trial, base), out), out)
 
 
-def _best(job: SweepJob, results: tune.ResultGrid, out: Path) -> dict[str, Any]:
+def _search(job: SweepJob, base: PretrainJob) -> tuning.Search:
+    return tuning.Search(
+        space={d.key: d.space() for d in job.search},
+        metric=job.metric,
+        mode=job.mode,
+        num_trials=job.num_trials,
+        max_concurrent=job.max_concurrent,
+        max_steps=base.loop.num_steps,
+        grace_steps=job.grace_steps,
+        reduction_factor=job.reduction_factor,
+        seed=job.seed,
+    )
+
+
+def _trial(base: PretrainJob, params: dict[str, Any], folder: Path, callback: UserCallback) -> None:
+    """One trial, in a process of its own: a pretraining run that reports to Tune."""
+    job = _trial_job(base, folder / "run", params)
+    pretrain.launch(job, callbacks=[callback], show_progress=False)
+
+
+def _best(job: SweepJob, results: Any, out: Path) -> dict[str, Any]:
     failed = [str(r.error).strip().splitlines()[-1] for r in results if r.error]
     if not any(job.metric in (r.metrics or {}) for r in results):
         reason = f"; the first to fail said: {failed[0]}" if failed else ""
@@ -115,40 +140,6 @@ def _best(job: SweepJob, results: tune.ResultGrid, out: Path) -> dict[str, Any]:
         "trials": len(results),
         "failed": failed,
     }
-
-
-def _tuner(job: SweepJob, base: PretrainJob, out: Path) -> tune.Tuner:
-    trainable = tune.with_parameters(_trial, base=to_tree(base), address=_address())
-    trainable = tune.with_resources(trainable, {"CPU": _TRIAL_CPUS})
-    if (out / "tune" / "tuner.pkl").is_file():
-        return tune.Tuner.restore(str(out / "tune"), trainable, resume_unfinished=True)
-    scheduler = ASHAScheduler(
-        time_attr="step",
-        max_t=base.loop.num_steps,
-        grace_period=job.grace_steps,
-        reduction_factor=job.reduction_factor,
-    )
-    return tune.Tuner(
-        trainable,
-        param_space={d.key: d.space() for d in job.search},
-        tune_config=tune.TuneConfig(
-            metric=job.metric,
-            mode=job.mode,
-            num_samples=job.num_trials,
-            max_concurrent_trials=job.max_concurrent,
-            scheduler=scheduler,
-            search_alg=tune.search.BasicVariantGenerator(random_state=job.seed),
-        ),
-        run_config=tune.RunConfig(name="tune", storage_path=str(out)),
-    )
-
-
-def _trial(params: dict[str, Any], base: dict[str, Any], address: str) -> None:
-    """One trial, in a process of its own: a pretraining run that reports to Tune."""
-    os.environ["RAY_ADDRESS"] = address  # Ray Train frees a stopped trial's workers through it
-    folder = Path(tune.get_context().get_trial_dir()) / "run"
-    job = _trial_job(validate(base, PretrainJob, "sweep"), folder, params)
-    pretrain.run(job, callbacks=[TuneReportCallback()], show_progress=False)
 
 
 def _trial_job(base: PretrainJob, folder: Path, params: dict[str, Any]) -> PretrainJob:
@@ -201,17 +192,3 @@ def _whole(job: SweepJob, trial: PretrainJob) -> ClusterConfig:
     each = trial.cluster.resources_per_worker
     update = {"num_workers": workers, "max_workers": None, "resources_per_worker": each}
     return job.cluster.model_copy(update=update)
-
-
-def _require_dashboard() -> None:
-    """Ray Train frees the workers of a stopped trial through the state API of the dashboard."""
-    if not ray._private.worker.global_worker.node.webui_url:
-        raise ClusterError(
-            "the cluster runs without its dashboard, so stopped trials would keep their workers",
-            "Start Ray with the dashboard on (`--include-dashboard=true`).",
-            _address(),
-        )
-
-
-def _address() -> str:
-    return str(ray.get_runtime_context().gcs_address)

@@ -17,6 +17,10 @@ from torch.utils.checkpoint import checkpoint
 from echojepa.config import Strict
 from echojepa.models.attention import Block, Grid, RotaryConfig, initialise, rotary_table
 
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+"""ImageNet statistics in RGB order, the ones V-JEPA 2 and EchoJEPA are trained with."""
+
 
 class EncoderConfig(Strict):
     """Size of a video ViT, in numbers: ViT-L is 1024, 24, 16, 4; ViT-g 1408, 40, 22, 48/11."""
@@ -26,6 +30,7 @@ class EncoderConfig(Strict):
     depth: int = Field(gt=0)
     """Transformer blocks."""
     num_heads: int = Field(gt=0)
+    """Attention heads; they divide the width."""
     mlp_ratio: float = Field(4.0, gt=0)
     """Hidden width of the MLP over D, rounded to whole channels."""
     patch_size: int = Field(16, gt=0)
@@ -36,6 +41,7 @@ class EncoderConfig(Strict):
     """Depths that pretraining supervises (L), evenly spaced, the last block's among them: 4 at
     depth 24 are the outputs of blocks 6, 12, 18 and 24, as in V-JEPA 2.1. 1 is V-JEPA 2."""
     rotary: RotaryConfig = RotaryConfig()
+    """How positions enter attention."""
 
     @model_validator(mode="after")
     def _divisible(self) -> EncoderConfig:
@@ -143,6 +149,13 @@ class VideoEncoder(nn.Module):
             if levels or norm is self.norm:
                 found.append(norm(x))
         return torch.cat(found, dim=-1) if len(found) > 1 else found[0]
+
+
+def normalise(clips: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """uint8 clips [B, T, H, W, 3] to normalised [B, 3, T, H, W], on the clips' own device."""
+    mean = torch.tensor(MEAN, device=clips.device) * 255
+    std = torch.tensor(STD, device=clips.device) * 255
+    return ((clips.float() - mean) / std).to(dtype).permute(0, 4, 1, 2, 3)
 
 
 def gather_tokens(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

@@ -21,13 +21,17 @@ class PredictorConfig(Strict):
     width: int = Field(384, gt=0)
     """Channels per token (P)."""
     depth: int = Field(12, gt=0)
+    """Transformer blocks."""
     num_heads: int = Field(12, gt=0)
+    """Attention heads; they divide the width."""
     mlp_ratio: float = Field(4.0, gt=0)
+    """Hidden width of the MLP over P, rounded to whole channels."""
     num_mask_tokens: int = Field(1, gt=0)
     """Mask tokens held. Token 0 is the one in use; published weights carry ten."""
     context_head: bool = False
     """A second output layer, for the visible tokens; objective.context_weight needs it."""
     rotary: RotaryConfig = RotaryConfig()
+    """How positions enter attention."""
 
     @model_validator(mode="after")
     def _divisible(self) -> PredictorConfig:

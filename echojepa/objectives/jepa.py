@@ -12,34 +12,39 @@ Shapes: B clips, K kept tokens, M hidden tokens, N all tokens, D width, L levels
 from __future__ import annotations
 
 import copy
-from typing import NamedTuple
+from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import nn
 from torch.nn import functional as F
 
-from echojepa.config import Strict, changeable
-from echojepa.models.encoder import EncoderConfig, VideoEncoder, gather_tokens
-from echojepa.models.predictor import Predictor, PredictorConfig
-from echojepa.models.preprocess import normalise
+from echojepa.cost import Pass, encoder_pass, predictor_pass
+from echojepa.data.stream import StreamShape
+from echojepa.errors import ConfigError
+from echojepa.models.attention import Grid
+from echojepa.models.encoder import VideoEncoder, gather_tokens, normalise
+from echojepa.models.predictor import Predictor
 from echojepa.objectives.distance import distance_weights
-from echojepa.objectives.masks import MaskConfig
+from echojepa.objectives.masks import MaskConfig, MaskSampler
+from echojepa.objectives.objective import (
+    Drawn,
+    Facts,
+    ModelConfig,
+    Objective,
+    ObjectiveConfig,
+    Output,
+)
+from echojepa.randomness import Seeds
 
 
-class ModelConfig(Strict):
-    """Encoder and predictor."""
-
-    encoder: EncoderConfig
-    predictor: PredictorConfig = PredictorConfig()
-    activation_checkpointing: bool = changeable(False)
-    """Recompute activations in the backward pass: less memory, about a third more time."""
-
-
-class JepaConfig(Strict):
+class JepaConfig(ObjectiveConfig):
     """The objective."""
 
     masks: MaskConfig = MaskConfig()
+    """Which tokens the encoder sees and which it must predict."""
     loss_exponent: float = Field(1.0, gt=0)
     """p in mean |difference|^p / p; 1 is the published L1."""
     context_weight: float = Field(0.0, ge=0)
@@ -53,17 +58,85 @@ class JepaConfig(Strict):
             raise ValueError("context_distance needs a context_weight above 0")
         return self
 
+    def check(self, model: ModelConfig) -> None:
+        """See `ObjectiveConfig`."""
+        if (self.context_weight > 0) != model.predictor.context_head:
+            raise ValueError(
+                "objective.context_weight and model.predictor.context_head need each other"
+            )
 
-class JepaOutput(NamedTuple):
-    """What one forward pass gives (a NamedTuple: ZeRO's hooks look into it)."""
+    def check_shape(self, shape: StreamShape) -> None:
+        """See `ObjectiveConfig`; only `truncate_group` restricts the cut."""
+        group = self.masks.truncate_group
+        sides = (shape.global_batch, shape.origin)
+        if group and (group % shape.micro_batch or any(side % group for side in sides)):
+            raise ConfigError(
+                f"truncate_group {group} does not fit a micro-batch of {shape.micro_batch} and a "
+                f"global batch of {shape.global_batch}",
+                "Choose optimizer.max_micro_batch so that micro-batches divide the group, and the "
+                "group divides the global batch.",
+                "objective.masks.truncate_group",
+            )
 
-    losses: torch.Tensor
-    """Per generator and clip, [G, B], float32, with gradient: the errors over hidden tokens. With
-    a context weight [2 G, B]: then the weighted errors over visible tokens. They add up."""
-    target_features: torch.Tensor
-    """Features of the whole clip from the target, before `norm`, [B, N, D], no gradient."""
-    online_features: torch.Tensor
-    """Features of the last generator's context from the encoder, [B, K, D], no gradient."""
+    def build(self, model: ModelConfig, grid: Grid, seeds: Seeds) -> JepaObjective:
+        """See `ObjectiveConfig`."""
+        return JepaObjective(self, model, grid, seeds)
+
+
+class JepaObjective(Objective):
+    """Latent prediction under masks, with an EMA target."""
+
+    def __init__(self, config: JepaConfig, model: ModelConfig, grid: Grid, seeds: Seeds) -> None:
+        self.grid = grid
+        self._config = config
+        self._model = model
+        self._masks = MaskSampler(config.masks, grid, seeds)
+        generators = range(len(config.masks.generators))
+        losses = [f"mask_{i}" for i in generators]
+        if config.context_weight:
+            losses += [f"context_{i}" for i in generators]
+        blocks = [f"{g.num_blocks} blocks of {g.spatial_scale}" for g in config.masks.generators]
+        self.facts = Facts(
+            losses=tuple(losses),
+            num_terms=len(generators),
+            watched={"target": "", "online": "online_"},
+            exported="target.",
+            online="encoder.",
+            averages={"target.": "encoder."},
+            predictor="predictor.",
+            card={
+                "Encoder": "the EMA target of a JEPA pretraining run",
+                "Objective": f"L{config.loss_exponent:g} on layer-normed target features; "
+                f"masks: {'; '.join(blocks)}",
+            },
+        )
+
+    def module(self, dtype: torch.dtype) -> Jepa:
+        """See `Objective`."""
+        return Jepa(self._model, self._config, dtype)
+
+    def draw(self, samples: NDArray[np.int64]) -> Drawn:
+        """Visible and hidden token indices, G times [B, K_g] and G times [B, M_g]."""
+        masks = self._masks(samples)
+        return (
+            [torch.from_numpy(mask.context) for mask in masks],
+            [torch.from_numpy(mask.hidden) for mask in masks],
+        )
+
+    def hidden_tokens(self, samples: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """See `Objective`."""
+        return [mask.hidden for mask in self._masks(samples)]
+
+    def passes(self) -> tuple[Pass, ...]:
+        """The target over the whole clip; encoder and predictor per generator."""
+        encoder = self._model.encoder
+        found = [encoder_pass(encoder, self.grid.num_tokens, trained=False)]
+        for hidden_cells in self._masks.num_hidden:
+            hidden = hidden_cells * self.grid.frames
+            context = self.grid.num_tokens - hidden
+            found.append(encoder_pass(encoder, context, trained=True))
+            found.append(predictor_pass(self._model.predictor, encoder, context, hidden))
+        return tuple(found)
 
 
 class Jepa(nn.Module):
@@ -72,10 +145,6 @@ class Jepa(nn.Module):
     def __init__(
         self, model: ModelConfig, objective: JepaConfig, dtype: torch.dtype = torch.float32
     ) -> None:
-        """`dtype` is the engine's precision, to which pixels are normalised.
-
-        (Asking a partitioned parameter for it would gather that parameter.)
-        """
         super().__init__()
         self.objective = objective
         self._dtype = dtype
@@ -87,22 +156,32 @@ class Jepa(nn.Module):
         self.target = copy.deepcopy(self.encoder).requires_grad_(False)
 
     def forward(
-        self, pixels: torch.Tensor, contexts: list[torch.Tensor], hiddens: list[torch.Tensor]
-    ) -> JepaOutput:
-        """Losses of a batch.
+        self,
+        pixels: torch.Tensor,
+        contexts: Sequence[torch.Tensor] = (),
+        hiddens: Sequence[torch.Tensor] = (),
+    ) -> Output:
+        """Losses of a batch; see `Objective.module`.
 
         Args:
             pixels: uint8 clips, [B, T, H, W, 3].
             contexts: visible token indices per generator, G times [B, K_g]; none gives target
                 features only.
             hiddens: hidden token indices per generator, G times [B, M_g].
+
+        Returns:
+            Losses [G, B]: the errors over hidden tokens. With a context weight [2 G, B]: then the
+            weighted errors over visible tokens. Features of the target for the whole clip, before
+            the norm, and of the encoder for the last generator's context.
         """
         clip = normalise(pixels, self._dtype)
         grid = self.encoder.config.grid(*clip.shape[2:])
+        width = self.encoder.config.width
         with torch.no_grad():
-            features = self.target(clip, levels=True).unflatten(-1, (-1, self.encoder.config.width))
+            features = self.target(clip, levels=True).unflatten(-1, (-1, width))
             wanted = F.layer_norm(features.float(), features.shape[-1:]).flatten(-2)  # [B, N, L D]
-        over_hidden, over_visible, context = [], [], features[:, :0].flatten(-2)
+        found = {"target": features[..., -1, :]}
+        over_hidden, over_visible = [], []
         for keep, hidden in zip(contexts, hiddens, strict=True):
             context = self.encoder(clip, keep, levels=True)  # [B, K, L D]
             predicted = self.predictor(context, keep, hidden, grid).float()
@@ -114,10 +193,11 @@ class Jepa(nn.Module):
                 over_visible.append(self.objective.context_weight * errors.mean(dim=1))
             errors = self._errors(predicted, gather_tokens(wanted, hidden))
             over_hidden.append(errors.mean(dim=1))
+            found["online"] = context.detach()[..., -width:]
         losses = [*over_hidden, *over_visible]
-        together = torch.stack(losses) if losses else features.new_zeros(0, len(features))
-        width = self.encoder.config.width
-        return JepaOutput(together, features[..., -1, :], context.detach()[..., -width:])
+        return Output(
+            torch.stack(losses) if losses else features.new_zeros(0, len(features)), found
+        )
 
     def _errors(self, found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         """Mean |difference|^p / p over the features of every token, [B, tokens]."""
@@ -125,12 +205,3 @@ class Jepa(nn.Module):
         if self.objective.loss_exponent != 1.0:
             error = error**self.objective.loss_exponent / self.objective.loss_exponent
         return error.mean(dim=-1)
-
-
-ONLINE_PREFIXES = ("encoder.", "predictor.")
-TARGET_PREFIX = "target."
-
-
-def target_twin(name: str) -> str:
-    """The online parameter that a target parameter averages: target.x to encoder.x."""
-    return "encoder." + name.removeprefix(TARGET_PREFIX)

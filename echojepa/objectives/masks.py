@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from echojepa.config import Strict
-from echojepa.data.sampling import Domain, SampleRng, Seeds
 from echojepa.errors import ConfigError
 from echojepa.models.attention import Grid
 from echojepa.objectives.mask_geometry import (
@@ -32,6 +31,7 @@ from echojepa.objectives.mask_geometry import (
     draw,
     num_uniforms,
 )
+from echojepa.randomness import Domain, SampleRng, Seeds
 
 _NUM_TRIAL_DRAWS = 1500
 _TRIAL_SEED = 0
@@ -45,6 +45,7 @@ class BlockMaskConfig(Strict):
     """One mask generator. The published pair is 8 blocks of 0.15 and 2 blocks of 0.7."""
 
     num_blocks: int = Field(gt=0)
+    """Blocks whose union is hidden."""
     spatial_scale: float = Field(gt=0, lt=1)
     """Area of a block as a share of the grid."""
     aspect: tuple[float, float] = (0.75, 1.5)
@@ -60,6 +61,7 @@ class MaskConfig(Strict):
         BlockMaskConfig(num_blocks=8, spatial_scale=0.15),
         BlockMaskConfig(num_blocks=2, spatial_scale=0.7),
     )
+    """Every generator hides other tokens of every clip."""
     truncate_group: int | None = Field(None, gt=0)
     """Reproduce the reference's truncation over samples [group k, group (k + 1)); null is exact."""
 

@@ -18,13 +18,13 @@ from echojepa.config import Strict
 from echojepa.errors import ClusterError, first_line
 
 TRAIN_RESOURCE = "train_worker"
-"""Custom resource that seats one training worker on clusters without GPUs.
+"""Custom resource that makes room for one training worker on clusters without GPUs.
 
 A worker there reserves no CPU: Ray Train keeps what it may need for itself with priority, and
-decoding would starve for ever.
+decoding would starve forever.
 """
 
-_KNOCK_SECONDS = 20.0
+_LISTENER_SECONDS = 20.0
 
 
 class ClusterConfig(Strict):
@@ -77,7 +77,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     address = config.address or os.environ.get("RAY_ADDRESS")
     try:
         if address:
-            knock(address)
+            require_listener(address)
             ray.init(
                 address=address, logging_level=logging.WARNING, log_to_driver=config.worker_logs
             )
@@ -116,11 +116,11 @@ def _start_here(config: ClusterConfig) -> None:
     )
 
 
-def knock(address: str) -> None:
+def require_listener(address: str) -> None:
     """Raise `OSError` where nobody listens: Ray itself would go on trying for many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host.strip("[]"), int(port)), _KNOCK_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), _LISTENER_SECONDS).close()
 
 
 def worker_resources(config: ClusterConfig) -> dict[str, float]:

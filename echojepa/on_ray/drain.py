@@ -13,18 +13,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from ray.train.v2._internal.constants import DEFAULT_PREEMPTION_DEADLINE_S
-from ray.train.v2._internal.execution.context import get_train_context
-from ray.train.v2.api.preemption import PreemptionInfo
+from echojepa.on_ray.internals import (
+    DEFAULT_PREEMPTION_DEADLINE_S,
+    PreemptionInfo,
+    notice_of_this_worker,
+)
 
 _LEAST_MARGIN_SECONDS = 10.0
 _TAIL_SECONDS = 15.0
 """Ray Train needs a moment after the deadline; what is trained in it would be lost."""
-
-
-def notice_of_this_worker() -> PreemptionInfo | None:
-    """What Ray Train has told this worker; unlike `ray.train.get_preemption_info`, no barrier."""
-    return get_train_context().preemption_context.preemption_info
 
 
 class Drain:

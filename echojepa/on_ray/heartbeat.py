@@ -1,6 +1,6 @@
 """A worker that hangs ends itself, so that its group is started again.
 
-A rank that waits for ever in a collective is alive: Ray's health checks see nothing wrong with it.
+A rank that waits forever in a collective is alive: Ray's health checks see nothing wrong with it.
 Only the loop knows that no step gets done.
 """
 
@@ -15,7 +15,7 @@ import time
 from echojepa.runs.folder import RunFolder
 
 _EXIT_CODE = 70
-_WORDS_SECONDS = 10.0
+_REPORT_SECONDS = 10.0
 
 
 class Heartbeat:
@@ -36,7 +36,7 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
 
     def beat(self) -> None:
-        """The process gets on; the first call, before the first step, begins the watch."""
+        """The process makes progress; the first call, before the first step, begins the watch."""
         self._last = time.monotonic()
         if self._thread is not None:
             self._limit = self._later_limit
@@ -53,13 +53,13 @@ class Heartbeat:
             time.sleep(min(1.0, self._later_limit / 4))
             silence = time.monotonic() - self._last
             if silence > self._limit:
-                # The run's storage may be what hangs: it gets its chance, no more.
-                words = threading.Thread(target=self._say_why, args=(silence,), daemon=True)
-                words.start()
-                words.join(_WORDS_SECONDS)
+                # The run's storage may be what hangs, so the report gets a limit of its own.
+                report = threading.Thread(target=self._report, args=(silence,), daemon=True)
+                report.start()
+                report.join(_REPORT_SECONDS)
                 os._exit(_EXIT_CODE)
 
-    def _say_why(self, silence: float) -> None:
+    def _report(self, silence: float) -> None:
         hangs = self._folder.path / "hangs"
         hangs.mkdir(exist_ok=True)
         file = hangs / f"{time.time_ns()}_rank_{self._rank}.txt"

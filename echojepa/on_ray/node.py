@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from echojepa.data.block import BlockDecoder, DataConfig
 from echojepa.data.manifest import manifest_fingerprint
-from echojepa.data.sampling import Seeds
-from echojepa.data.stream import BlockDecoder, DataConfig
+from echojepa.data.problem import Problem
 from echojepa.errors import UserError
+from echojepa.randomness import Seeds
 from echojepa.runs.folder import installed_versions
 
 
@@ -46,7 +47,7 @@ def look(run_dir: str, token: str, manifest: str) -> NodeReport:
     )
 
 
-def decode_first(data: DataConfig, seeds: Seeds, first: int, number: int) -> list[str]:
-    """Problems with the first clips of a run, one text per clip, "" for a good one."""
+def decode_first(data: DataConfig, seeds: Seeds, first: int, number: int) -> list[Problem | None]:
+    """Problems with the first clips of a run; None for a good clip."""
     block = BlockDecoder(data, seeds)(np.arange(first, first + number))
-    return [str(problem) for problem in block["problem"]]
+    return [Problem.from_text(str(text)) for text in block["problem"]]

@@ -15,15 +15,16 @@ import torch
 from ray.exceptions import GetTimeoutError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from echojepa.data.decode.frames import PATIENCE_SECONDS, raise_if_storage_failed
-from echojepa.data.sampling import Seeds
+from echojepa.cost import Footprint, count_parameters, footprint
+from echojepa.data.decode.frames import PATIENCE_SECONDS
+from echojepa.data.problem import Problem, raise_if_storage_failed
 from echojepa.data.stream import StreamShape
 from echojepa.errors import BadDataError, ClusterError, ManifestError, StorageError
-from echojepa.objectives.masks import MaskSampler
+from echojepa.objectives.objective import Objective
 from echojepa.on_ray.node import NodeReport, decode_first, look
 from echojepa.pretrain import PretrainConfig
+from echojepa.randomness import Seeds
 from echojepa.runs.folder import RunFolder
-from echojepa.runs.memory import Footprint, footprint
 from echojepa.train.device import device_memory_bytes
 
 _NUM_CLIPS = 4
@@ -34,7 +35,7 @@ _GPU_SECONDS = 120.0
 def preflight(
     config: PretrainConfig,
     folder: RunFolder,
-    masks: MaskSampler,
+    objective: Objective,
     shape: StreamShape,
     *,
     uses_gpus: bool,
@@ -47,7 +48,7 @@ def preflight(
         ClusterError: nodes run different versions, or a worker does not fit its device.
         BadDataError: none of the first clips can be decoded.
     """
-    needed = needed_memory(config, masks, shape)
+    needed = needed_memory(config, objective, shape)
     reports = _reports(config, folder)
     check_nodes(reports, folder.identity()["manifest_fingerprint"], str(folder.path))
     kept = config.loop.keep_last + 2 + (2 if config.mirror else 0)
@@ -58,11 +59,18 @@ def preflight(
     _check_clips(config)
 
 
-def needed_memory(config: PretrainConfig, masks: MaskSampler, shape: StreamShape) -> Footprint:
+def needed_memory(config: PretrainConfig, objective: Objective, shape: StreamShape) -> Footprint:
     """What a worker of this job needs."""
-    size = getattr(torch, config.optimizer.precision).itemsize
-    cut = (shape.world_size, shape.micro_batch, size)
-    return footprint(config.model, config.objective, masks.num_hidden, masks.grid, cut)
+    precision = getattr(torch, config.optimizer.precision)
+    with torch.device("meta"):
+        parameters = count_parameters(objective.module(precision), objective.facts.averages)
+    return footprint(
+        parameters,
+        objective.passes(),
+        shape,
+        bytes_per_number=precision.itemsize,
+        recompute=config.model.activation_checkpointing,
+    )
 
 
 def check_nodes(reports: Sequence[NodeReport], fingerprint: str, run_dir: str) -> None:
@@ -161,9 +169,9 @@ def _check_clips(config: PretrainConfig) -> None:
     try:
         problems = ray.get(task.remote(hasty, Seeds(config.seed), 0, _NUM_CLIPS))
     except WorkerCrashedError:
-        problems = ["decode|crash|the process died"] * _NUM_CLIPS
+        problems = [Problem("decode", "crash", "the process died")] * _NUM_CLIPS
     raise_if_storage_failed(problems)
-    if all(problems):
+    if all(problem is not None for problem in problems):
         raise BadDataError(
             f"none of the first {_NUM_CLIPS} clips can be decoded: {problems[0]}",
             "Check that all nodes reach the videos, with echojepa manifest validate --decode.",

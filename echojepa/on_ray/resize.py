@@ -10,11 +10,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from ray.train.v2._internal.execution.callback import ControllerCallback
-from ray.train.v2._internal.execution.controller.state import (
-    ResizingState,
-    TrainControllerState,
-)
+from echojepa.on_ray.internals import ControllerCallback, ResizingState, TrainControllerState
 
 _POLL_SECONDS = 0.1
 

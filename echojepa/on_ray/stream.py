@@ -20,18 +20,12 @@ import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
-from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.util.annotations import RayDeprecationWarning
 
-from echojepa.data.sampling import Seeds
-from echojepa.data.stream import (
-    BlockDecoder,
-    Columns,
-    DataConfig,
-    Segment,
-    StreamShape,
-    segment_blocks,
-)
+from echojepa.data.block import BlockDecoder, Columns, DataConfig
+from echojepa.data.stream import Segment, StreamShape, segment_blocks
+from echojepa.on_ray.internals import ExecutionCallback
+from echojepa.randomness import Seeds
 
 _MAX_RESTARTS = 32
 """A decode actor is restarted this often, and a block retried; the crash journal makes progress."""
@@ -39,7 +33,7 @@ _ROUND_SECONDS = 0.02
 
 
 class _Pace(ExecutionCallback):
-    """A breath between two rounds of Ray Data's scheduler.
+    """A pause between two rounds of Ray Data's scheduler.
 
     While consumers are slower than decoders, which is how it should be, finished tasks wait to be
     read and the scheduler spins on them: without the pause it burns a core on the driver's node.

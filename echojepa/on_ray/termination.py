@@ -22,15 +22,10 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import ray
 import torch
-from ray._private.authentication.authentication_token_setup import (
-    ensure_token_if_auth_enabled,
-    maybe_enable_token_auth_if_token_available,
-)
-from ray._private.services import canonicalize_bootstrap_address_or_die
-from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
 
 from echojepa.errors import ClusterError, first_line
-from echojepa.on_ray.connect import knock
+from echojepa.on_ray.connect import require_listener
+from echojepa.on_ray.internals import cluster_client, drain_node, resolve_address
 
 _TIMEOUT_SECONDS = 2.0
 _PATIENCE_SECONDS = 60.0
@@ -176,16 +171,11 @@ def drain(notice: Notice, address: str | None, node_id: str | None) -> None:
     """
     ends_at = max(notice.ends_at, time.time() + LEAST_SECONDS)
     try:
-        address = canonicalize_bootstrap_address_or_die(address or "auto")
-        knock(address)
-        if not ray.is_initialized():
-            maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-            ensure_token_if_auth_enabled(create_token_if_missing=False)
-        cluster = ray._raylet.GcsClient(address=address)
+        address = resolve_address(address)
+        require_listener(address)
+        cluster = cluster_client(address)
         node = _choose(node_id, cluster.get_all_node_info().values())
-        accepted, why = cluster.drain_node(
-            node, DRAIN_NODE_REASON_PREEMPTION, notice.reason, int(ends_at * 1000)
-        )
+        accepted, why = drain_node(cluster, node, notice.reason, int(ends_at * 1000))
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         accepted, why = False, first_line(error)
     if not accepted:

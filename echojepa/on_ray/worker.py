@@ -1,23 +1,24 @@
-"""A training worker of Ray Train: how the loop reaches Ray, DeepSpeed and the one who watches."""
+"""A training worker of Ray Train: how the loop reaches Ray Data, DeepSpeed and Ray Train."""
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import ray.train
 import ray.train.collective
 from torch import nn
 
-from echojepa.data.sampling import Seeds
-from echojepa.data.stream import Columns, DataConfig, Segment, StreamShape
+from echojepa.data.block import Columns, DataConfig
+from echojepa.data.stream import Segment, StreamShape
 from echojepa.on_ray import stream
 from echojepa.on_ray.connect import ClusterConfig
 from echojepa.on_ray.drain import Drain
 from echojepa.on_ray.heartbeat import Heartbeat
 from echojepa.on_ray.resize import SaveRequest
+from echojepa.randomness import Seeds
 from echojepa.runs.folder import RunFolder
 from echojepa.train import collectives
 from echojepa.train.engine import Engine, OptimizerConfig
@@ -45,9 +46,15 @@ class RayWorker:
         )
         self._run_id = f"{Path(run_dir).name}-{uuid.uuid4().hex}"
 
-    def engine(self, module: nn.Module, config: OptimizerConfig, shape: StreamShape) -> Engine:
+    def engine(
+        self,
+        module: nn.Module,
+        averages: Mapping[str, str],
+        config: OptimizerConfig,
+        shape: StreamShape,
+    ) -> Engine:
         """See `Worker`."""
-        return ZeroEngine(module, config, (shape.micro_batch, shape.accumulation))
+        return ZeroEngine(module, averages, config, shape)
 
     def open_segment(
         self, data: DataConfig, seeds: Seeds, shape: StreamShape, segment: Segment

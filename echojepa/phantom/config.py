@@ -17,8 +17,12 @@ VERSION = 2
 class PhantomConfig(Strict):
     """What `write_phantom` writes. Everything is a pure function of this."""
 
+    command = "phantom"
+
     num_studies: int = changeable(gt=0)
+    """Studies to write; more can be added to a folder later."""
     seed: int = Field(default=0, ge=0)
+    """Of everything that is drawn."""
     size: int = Field(default=112, ge=32)
     """Height and width of the frames, pixels; even."""
     num_frames: int = Field(default=48, gt=0)

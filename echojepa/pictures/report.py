@@ -13,7 +13,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from echojepa.data.problem import Problem
 from echojepa.page import page, picture, section
+from echojepa.probes.intervals import differences
 from echojepa.probes.linear import ProbeResult
 from echojepa.probes.metrics import confusion
 
@@ -31,8 +33,8 @@ class Report:
     pictures: list[NDArray[np.uint8]]
     """Clips with their masks, [H, W, 3] each."""
     facts: dict[str, str]
-    unread: list[str]
-    """stage|kind|message of clips that could not be read."""
+    unread: list[Problem]
+    """Why clips could not be read."""
 
 
 def write_report(report: Report, path: Path) -> Path:
@@ -56,10 +58,10 @@ def write_report(report: Report, path: Path) -> Path:
     return path
 
 
-def _unread_note(unread: list[str]) -> str:
+def _unread_note(unread: list[Problem]) -> str:
     if not unread:
         return ""
-    kinds = ", ".join(sorted({p.split("|")[1] for p in unread}))
+    kinds = ", ".join(sorted({problem.kind for problem in unread}))
     return f"<p class='note'>{len(unread)} clip(s) could not be read ({html.escape(kinds)}).</p>"
 
 
@@ -77,10 +79,10 @@ def _task_section(results: list[ProbeResult]) -> str:
         )
     )
     heads = "".join(f"<th>{n.replace('_', ' ')}</th>" for n in names)
-    best = min(results, key=lambda r: r.test["mae"] if regression else -r.test["accuracy"])
+    best = _clearly_best(results, "mae" if regression else "accuracy")
     rows = "".join(
         f"<tr{' class=best' if r is best else ''}><td>{html.escape(r.features)}</td>"
-        + "".join(f"<td>{r.test[n]:.3f}</td>" for n in names)
+        + "".join(f"<td>{_with_interval(r, n)}</td>" for n in names)
         + "</tr>"
         for r in results
     )
@@ -88,9 +90,25 @@ def _task_section(results: list[ProbeResult]) -> str:
     figure = _scatter(results) if regression else _confusions(results)
     return section(
         task.name,
-        f"<p class='note'>{len(results[0].truth)} test clips{unit}</p>"
+        f"<p class='note'>{len(results[0].truth)} test clips{unit}; in brackets the 95% interval "
+        "over patients. Bold: better than every other line by more than that of the difference.</p>"
         f"<table><tr><th>features</th>{heads}</tr>{rows}</table>{figure}",
     )
+
+
+def _with_interval(result: ProbeResult, name: str) -> str:
+    """A score and its interval."""
+    low, high = result.intervals[name]
+    return f"{result.test[name]:.3f} <small>[{low:.3f}, {high:.3f}]</small>"
+
+
+def _clearly_best(results: list[ProbeResult], name: str) -> ProbeResult | None:
+    """The result that beats all others by differences whose intervals exclude zero, if one does."""
+    sign = -1.0 if name == "mae" else 1.0
+    best = max(results, key=lambda r: sign * r.test[name])
+    others = [r for r in results if r is not best]
+    clear = (differences(best.drawn, other.drawn)[name].excludes_zero for other in others)
+    return best if all(clear) else None
 
 
 def _scatter(results: list[ProbeResult]) -> str:

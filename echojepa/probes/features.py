@@ -5,7 +5,7 @@ Shapes: B clips, T frames, N tokens, D width. Tokens are in the order time, row,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Literal
 
@@ -13,12 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from echojepa.data.augment import crop_resize
-from echojepa.data.decode.frames import attempt, read_frames
-from echojepa.data.sampling import ClipConfig, centre_view
-from echojepa.models.encoder import EncoderConfig, VideoEncoder
-from echojepa.models.preprocess import normalise
-from echojepa.models.weights import load_encoder
+from echojepa.data.decode.frames import read_frames
+from echojepa.data.problem import Problem, guarded
+from echojepa.data.sampling import ClipConfig, centre_view, crop_resize
+from echojepa.encoders.frozen import EncoderSource, PooledFeatures, TokenFeatures
 
 Pooling = Literal["mean", "mean_std"]
 """mean: over all tokens, [D]. mean_std: that, and the deviation over time of the spatial mean,
@@ -37,77 +35,56 @@ def load_view(row: dict[str, Any], clip: ClipConfig) -> NDArray[np.uint8]:
     return crop_resize(frames, box, clip.size)
 
 
-def pool(tokens: torch.Tensor, num_times: int, pooling: Pooling) -> torch.Tensor:
-    """Token features [B, N, D] to clip features [B, D] or [B, 2 D], float32."""
-    tokens = tokens.float()
+def pool(features: TokenFeatures | PooledFeatures, pooling: Pooling) -> torch.Tensor:
+    """Clip features, float32: [B, D] or [B, 2 D] of tokens; pooled ones stay as they are."""
+    if isinstance(features, PooledFeatures):
+        return features.values.float()
+    tokens = features.tokens.float()
     mean = tokens.mean(dim=1)
     if pooling == "mean":
         return mean
-    over_time = tokens.unflatten(1, (num_times, -1)).mean(dim=2)  # [B, times, D]
+    over_time = tokens.unflatten(1, (features.grid.frames, -1)).mean(dim=2)  # [B, times, D]
     return torch.cat([mean, over_time.std(dim=1, correction=0)], dim=1)
 
 
-@torch.inference_mode()
-def encode(
-    encoder: VideoEncoder, clips: NDArray[np.uint8], pooling: Pooling
-) -> NDArray[np.float32]:
-    """Pooled features of uint8 clips [B, T, H, W, 3]."""
-    device = next(encoder.parameters()).device
-    pixels = normalise(torch.from_numpy(clips).to(device), torch.float32)
-    num_times = clips.shape[1] // encoder.config.tubelet_size
-    return np.asarray(pool(encoder(pixels), num_times, pooling).cpu().numpy())
-
-
-@dataclass(frozen=True)
-class EncoderSource:
-    """Where an encoder comes from: an encoder folder, or a seed for a random one."""
-
-    folder: str | None
-    config: EncoderConfig
-    seed: int = 0
-
-    def build(self) -> VideoEncoder:
-        """The encoder in eval mode on this process's device.
-
-        Raises:
-            CheckpointError: the folder is no encoder, or is damaged.
-        """
-        if self.folder is not None:
-            encoder = load_encoder(self.folder)
-        else:
-            torch.manual_seed(self.seed)
-            encoder = VideoEncoder(self.config).eval().requires_grad_(False)
-        return encoder.cuda() if torch.cuda.is_available() else encoder
-
-
 class FeatureExtractor:
-    """Rows of a manifest to features of several encoders: decode once, encode with each."""
+    """Rows of a manifest to features of several encoders; a clip is decoded once for all of them
+    that want the same frames."""
 
-    def __init__(
-        self, sources: dict[str, EncoderSource], clip: ClipConfig, pooling: Pooling
-    ) -> None:
-        self._encoders = {name: source.build() for name, source in sources.items()}
-        self._clip = clip
+    def __init__(self, sources: Mapping[str, EncoderSource], pooling: Pooling) -> None:
+        self._encoders = {name: source.load() for name, source in sources.items()}
         self._pooling: Pooling = pooling
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """Columns clip_id, problem ("" or stage|kind|message) and one of [n, D] per encoder.
+        """Columns clip_id, problem (see `Problem.to_text`) and one of [n, D] per encoder.
 
         A clip that cannot be read keeps its row, with NaN features.
         """
-        clip = self._clip
-        clips = np.zeros((len(rows), clip.num_frames, clip.size, clip.size, 3), np.uint8)
-        problems = [""] * len(rows)
-        for i, row in enumerate(rows):
-            frames, problems[i] = attempt(partial(load_view, row, clip))
-            if frames is not None:
-                clips[i] = frames
-        bad = np.array([bool(p) for p in problems])
+        problems: list[Problem | None] = [None] * len(rows)
+        views = {
+            clip: _load_views(rows, clip, problems)
+            for clip in {encoder.clip for encoder in self._encoders.values()}
+        }
+        bad = np.array([problem is not None for problem in problems])
         columns: dict[str, Any] = {
             "clip_id": np.array([row["clip_id"] for row in rows], dtype=object),
-            "problem": np.array(problems, dtype=object),
+            "problem": np.array([p.to_text() if p else "" for p in problems], dtype=object),
         }
         for name, encoder in self._encoders.items():
-            columns[name] = encode(encoder, clips, self._pooling)
+            pooled = pool(encoder.encode(views[encoder.clip]), self._pooling)
+            columns[name] = np.array(pooled.cpu().numpy(), np.float32)
             columns[name][bad] = np.nan
         return columns
+
+
+def _load_views(
+    rows: list[dict[str, Any]], clip: ClipConfig, problems: list[Problem | None]
+) -> NDArray[np.uint8]:
+    """Views [n, T, H, W, 3]; black where there is a problem, which is noted."""
+    views = np.zeros((len(rows), clip.num_frames, clip.size, clip.size, 3), np.uint8)
+    for i, row in enumerate(rows):
+        frames, problem = guarded(partial(load_view, row, clip))
+        if frames is not None:
+            views[i] = frames
+        problems[i] = problems[i] or problem
+    return views

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow.compute as pc
@@ -19,10 +19,12 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from echojepa.config import Strict
-from echojepa.data.decode.frames import attempt
 from echojepa.data.manifest import read_manifest, with_absolute_uris
+from echojepa.data.problem import ClipProblem, guarded
 from echojepa.data.sampling import ClipConfig
+from echojepa.encoders.frozen import TokenFeatures
 from echojepa.errors import ManifestError
+from echojepa.models.attention import Grid
 from echojepa.probes.features import Pooling, load_view, pool
 from echojepa.probes.metrics import classification_metrics, regression_metrics
 from echojepa.probes.tasks import Task, labelled_rows, pick
@@ -32,6 +34,7 @@ class OnlineProbeConfig(Strict):
     """Which clips, and what to predict from them."""
 
     task: Task
+    """What to predict."""
     num_train: int = Field(256, gt=1)
     """Labelled training clips used at most."""
     num_val: int = Field(128, gt=1)
@@ -39,6 +42,7 @@ class OnlineProbeConfig(Strict):
     batch: int = Field(8, gt=0)
     """Clips per forward pass and rank."""
     pooling: Pooling = "mean_std"
+    """How token features become those of a clip; see the settings of evaluate."""
 
 
 Encode = Callable[[torch.Tensor], torch.Tensor]
@@ -47,45 +51,56 @@ Gather = Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]
 """Every rank's array, in rank order."""
 
 
+class Ranks(Protocol):
+    """Which of how many processes this is."""
+
+    @property
+    def rank(self) -> int:
+        """From 0."""
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
+
+
 class OnlineProbe:
-    """Callable by the watcher: step to metrics, on every rank."""
+    """Called by the watcher, on every rank; returns metrics."""
 
     def __init__(
         self,
         config: OnlineProbeConfig,
         manifest: str,
         clip: ClipConfig,
-        num_times: int,
-        ranks: tuple[int, int],
+        grid: Grid,
+        world: Ranks,
     ) -> None:
         """Decode this rank's share of the clips.
 
         Args:
-            num_times: time steps of the token grid.
-            ranks: this rank and the number of ranks.
+            grid: token grid of a clip.
+            world: which of how many ranks this is.
 
         Raises:
             ManifestError: the label column is missing, or a split has no labelled clip.
         """
         self._config = config
-        self._num_times = num_times
+        self._grid = grid
         train = _rows(manifest, config, "train", config.num_train)
         val = _rows(manifest, config, "val", config.num_val)
         self._is_train = np.arange(len(train) + len(val)) < len(train)
         self._clip_ids = np.array([row["clip_id"] for row in train + val])
         self._labels = np.array([row[config.task.label] for row in train + val])
         self._readable = np.ones(len(self._labels), bool)
-        rank, self._world_size = ranks
-        mine = (train + val)[rank :: self._world_size]
-        self._per_rank = -(-len(self._labels) // self._world_size)
+        mine = (train + val)[world.rank :: world.size]
+        self._per_rank = -(-len(self._labels) // world.size)
         self._clips = np.zeros((self._per_rank, clip.num_frames, clip.size, clip.size, 3), np.uint8)
-        self.problems: list[tuple[str, str]] = []
-        """(clip_id, stage|kind|message) of this rank's clips that could not be read."""
+        self.problems: list[ClipProblem] = []
+        """Of this rank's clips, those that could not be read."""
         for target, row in zip(self._clips, mine, strict=False):
-            frames, problem = attempt(partial(load_view, row, clip))
-            if frames is None:
-                self.problems.append((row["clip_id"], problem))
-            else:
+            frames, problem = guarded(partial(load_view, row, clip))
+            if problem is not None:
+                self.problems.append(ClipProblem(row["clip_id"], problem))
+            if frames is not None:
                 target[:] = frames
 
     def leave_out(self, clip_ids: list[str]) -> None:
@@ -99,7 +114,7 @@ class OnlineProbe:
             if not (self._readable & part).any():
                 raise ManifestError(
                     f"the online probe has no readable clip in split {name!r}",
-                    "Mend the clips, or drop the probe.",
+                    "Fix the clips, or drop the probe.",
                     "probe",
                 )
 
@@ -110,10 +125,12 @@ class OnlineProbe:
             pixels = torch.from_numpy(self._clips[start : start + self._config.batch])
             with torch.no_grad():
                 tokens = encode(pixels)
-            parts.append(pool(tokens, self._num_times, self._config.pooling).cpu().numpy())
+            features = pool(TokenFeatures(tokens, self._grid), self._config.pooling)
+            parts.append(features.cpu().numpy())
         gathered = gather(np.concatenate(parts))
-        features = np.stack(gathered, axis=1).reshape(-1, gathered[0].shape[1])
-        return self._fit(features[: len(self._labels)].astype(np.float64))
+        # Rank r encoded the clips r, r + n, r + 2 n, ...: interleaved, they are in order again.
+        together = np.stack(gathered, axis=1).reshape(-1, gathered[0].shape[1])
+        return self._fit(together[: len(self._labels)].astype(np.float64))
 
     def _fit(self, features: NDArray[np.float64]) -> dict[str, float]:
         from sklearn.linear_model import LogisticRegression, RidgeCV

@@ -19,9 +19,11 @@ class Task(Strict):
     """One thing to predict from frozen features."""
 
     name: str
+    """Under which results are reported."""
     label: str
     """Manifest column, in raw units."""
     kind: Literal["regression", "classification"]
+    """Whether the label is a number or a class."""
     views: tuple[str, ...] | None = None
     """Only clips of these views; null takes all."""
     unit: str = ""
@@ -33,6 +35,8 @@ class Labels:
     """Labels of clips, keyed by clip id."""
 
     clip_ids: list[str]
+    patients: NDArray[np.str_]
+    """Whose clips they are, [n]."""
     splits: NDArray[np.str_]
     """train, val or test, [n]."""
     values: NDArray[Any]
@@ -92,13 +96,14 @@ def labels_of(rows: pa.Table, task: Task) -> Labels:
     dtype: Any = np.float64 if task.kind == "regression" else str
     return Labels(
         clip_ids=rows["clip_id"].to_pylist(),
+        patients=np.array(rows["patient_id"].to_pylist(), dtype=str),
         splits=np.array(rows["split"].to_pylist(), dtype=str),
         values=np.array(rows[task.label].to_pylist(), dtype=dtype),
     )
 
 
 def pick(clip_ids: list[str], number: int, seed: int) -> list[int]:
-    """Positions of `number` clips in a random order keyed by their ids, the same for ever."""
+    """Positions of `number` clips in a random order keyed by their ids, always the same."""
 
     def key(position: int) -> bytes:
         text = f"{seed}/{clip_ids[position]}"

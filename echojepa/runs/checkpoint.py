@@ -70,7 +70,7 @@ def save(
     partial = root / f".{final.name}.partial"
     failure = None
     if rank == 0:
-        failure = _attempt(lambda: _start_over(partial))
+        failure = _failure_of(lambda: _start_over(partial))
     _raise_together(failure, root)
     sums: dict[str, dict[str, Any]] = {}
 
@@ -79,11 +79,11 @@ def save(
         _flush(file)
         sums[file.name] = _checksum(file)
 
-    _raise_together(_attempt(write), root)
+    _raise_together(_failure_of(write), root)
     gathered = collectives.gather(sums)
     if rank == 0:
         merged = {name: value for part in gathered for name, value in part.items()}
-        failure = _attempt(lambda: _publish(partial, final, state, merged))
+        failure = _failure_of(lambda: _publish(partial, final, state, merged))
     _raise_together(failure if rank == 0 else None, root)
     if rank == 0:
         _retain(root, step, retention)
@@ -179,18 +179,18 @@ def _publish(partial: Path, final: Path, state: dict[str, Any], sums: dict[str, 
     (partial / CHECKSUMS).write_text(json.dumps(content, indent=1))
     _flush(partial / CHECKSUMS)
     _flush(partial)
-    if final.exists():  # damaged, or of an abandoned history: this run has come here again
+    if final.exists():  # damaged, or of an abandoned history: this run has reached the step again
         shutil.rmtree(final)
     partial.rename(final)
     _flush(final.parent)
 
 
 def _retain(root: Path, step: int, retention: Retention) -> None:
-    """Delete old checkpoints; damaged ones of later steps don't count, the run comes by again."""
+    """Delete old checkpoints; damaged ones of later steps stay: the run reaches them again."""
     folders = [f for f in sorted(root.glob("step_*")) if f <= folder_of(root, step)]
     for name in retention.too_old([f.name for f in folders]):
-        condemned = (root / name).rename(root / f".{name}.old")
-        shutil.rmtree(condemned, ignore_errors=True)  # network disks keep files a reader holds
+        hidden = (root / name).rename(root / f".{name}.old")  # out of sight at once
+        shutil.rmtree(hidden, ignore_errors=True)  # network disks keep files a reader holds
 
 
 def _start_over(folder: Path) -> None:
@@ -198,7 +198,7 @@ def _start_over(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _attempt(action: Any) -> str | None:
+def _failure_of(action: Any) -> str | None:
     """Run an action on storage; returns why it failed, if it did."""
     try:
         action()
@@ -215,7 +215,7 @@ def _raise_together(failure: str | None, root: Path) -> None:
     if failures:
         raise StorageError(
             f"the checkpoint cannot be written: {failures[0]}",
-            "Free space or mend the permissions, then run the same command again.",
+            "Free space or fix the permissions, then run the same command again.",
             str(root),
         )
 

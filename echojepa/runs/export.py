@@ -10,21 +10,21 @@ from typing import Any, Literal
 import torch
 
 from echojepa.config import validate
-from echojepa.errors import StorageError
+from echojepa.errors import CheckpointError, StorageError
 from echojepa.models.encoder import EncoderConfig
 from echojepa.models.formats.export_weights import export_huggingface, export_vjepa2
 from echojepa.models.predictor import PredictorConfig
 from echojepa.models.weights import Companions, is_encoder_folder, save_encoder
-from echojepa.objectives.jepa import TARGET_PREFIX
+from echojepa.objectives.objective import Facts
 from echojepa.runs.checkpoint import read_state, resolve
 from echojepa.runs.shards import ShardReader
 from echojepa.train.engine import OptimizerConfig, at_batch
 
-Layout = Literal["safetensors", "huggingface", "vjepa2"]
+ExportFormat = Literal["safetensors", "huggingface", "vjepa2"]
 
 
 def export_encoder(checkpoint: Path, out: Path, *, with_online: bool = False) -> Path:
-    """Write the target (EMA) encoder and the predictor of a checkpoint as an encoder folder.
+    """Write the encoder of a checkpoint, and its predictor if it has one, as an encoder folder.
 
     Needs no process group: one process reads the shards of all ranks.
 
@@ -38,39 +38,64 @@ def export_encoder(checkpoint: Path, out: Path, *, with_online: bool = False) ->
         CheckpointError: the checkpoint cannot be read.
     """
     state = read_state(checkpoint)
-    config = state["config"]
-    encoder = validate(config["model"]["encoder"], EncoderConfig, str(checkpoint))
-    predictor = validate(config["model"]["predictor"], PredictorConfig, str(checkpoint))
+    facts, model = _facts(state, checkpoint), state["config"]["model"]
+    encoder = validate(model["encoder"], EncoderConfig, str(checkpoint))
+    companions = None
     with ShardReader(checkpoint) as reader:
-        target = _part(reader, TARGET_PREFIX)
-        online = _part(reader, "encoder.") if with_online else None
-        companions = Companions(predictor, _part(reader, "predictor."), online)
-    clip = {name: config["data"]["clip"][name] for name in ("num_frames", "fps", "size")}
-    return save_encoder(out, encoder, target, clip, model_card(state), companions)
+        weights = _part(reader, facts["exported"])
+        if facts["predictor"] is not None:
+            predictor = validate(model["predictor"], PredictorConfig, str(checkpoint))
+            has_online = with_online and facts["online"] != facts["exported"]
+            online = _part(reader, facts["online"]) if has_online else None
+            companions = Companions(predictor, _part(reader, facts["predictor"]), online)
+    clip = {name: state["config"]["data"]["clip"][name] for name in ("num_frames", "fps", "size")}
+    return save_encoder(out, encoder, weights, clip, model_card(state, facts["card"]), companions)
 
 
-def export(source: Path, out: Path, layout: Layout) -> Path:
+def describe(facts: Facts) -> dict[str, Any]:
+    """What a checkpoint says of its objective, so that an export needs no more than the file."""
+    return {
+        "exported": facts.exported,
+        "online": facts.online,
+        "predictor": facts.predictor,
+        "card": dict(facts.card),
+    }
+
+
+def _facts(state: dict[str, Any], checkpoint: Path) -> dict[str, Any]:
+    """What `describe` wrote into a checkpoint."""
+    if "objective" not in state:
+        raise CheckpointError(
+            "an older version wrote the checkpoint, which does not say where its encoder is",
+            "Resume the run with this version, which writes checkpoints that do.",
+            str(checkpoint),
+        )
+    facts: dict[str, Any] = state["objective"]
+    return facts
+
+
+def export(source: Path, out: Path, format: ExportFormat) -> Path:
     """Write a run's newest checkpoint, a checkpoint or an encoder folder for others; returns `out`.
 
     Raises:
-        CheckpointError: there is nothing valid to export, or it lacks what the layout needs.
+        CheckpointError: there is nothing valid to export, or it lacks what the format needs.
         StorageError: `out` cannot be written.
     """
     try:
         with TemporaryDirectory(prefix="echojepa-export-") as scratch:
             folder = source
             if not is_encoder_folder(source):
-                folder = out if layout == "safetensors" else Path(scratch)
-                export_encoder(resolve(source), folder, with_online=layout == "vjepa2")
-            elif layout == "safetensors":
+                folder = out if format == "safetensors" else Path(scratch)
+                export_encoder(resolve(source), folder, with_online=format == "vjepa2")
+            elif format == "safetensors":
                 shutil.copytree(source, out)
-            if layout == "huggingface":
+            if format == "huggingface":
                 export_huggingface(folder, out)
-            elif layout == "vjepa2":
+            elif format == "vjepa2":
                 export_vjepa2(folder, out)
     except OSError as error:
         raise StorageError(
-            f"the export cannot be written: {error.strerror}", "Choose another place.", str(out)
+            f"the export cannot be written: {error.strerror}", "Choose another folder.", str(out)
         ) from None
     return out
 
@@ -81,21 +106,21 @@ def _part(reader: ShardReader, prefix: str) -> dict[str, torch.Tensor]:
     return {k.removeprefix(prefix): reader.whole(k) for k in reader.shapes if k.startswith(prefix)}
 
 
-def model_card(state: dict[str, Any]) -> str:
-    """Markdown: origin, recipe, use and limits. Holds no path and no identifier."""
+def model_card(state: dict[str, Any], objective: dict[str, str]) -> str:
+    """Markdown: origin, recipe, use and limits. Holds no path and no identifier.
+
+    Args:
+        state: of the checkpoint.
+        objective: lines that the objective contributes.
+    """
     config, loop = state["config"], state["loop"]
     encoder, clip = config["model"]["encoder"], config["data"]["clip"]
     optimizer = at_batch(
         validate(config["optimizer"], OptimizerConfig, "checkpoint"), config["loop"]["global_batch"]
     )
-    masks = "; ".join(
-        f"{g['num_blocks']} blocks of {g['spatial_scale']}"
-        for g in config["objective"]["masks"]["generators"]
-    )
+    lines = "\n".join(f"| {name} | {text} |" for name, text in objective.items())
     versions = ", ".join(f"{name} {version}" for name, version in state["versions"].items())
     return f"""# Echocardiography video encoder
-
-The EMA target encoder of a JEPA pretraining run.
 
 **Research use only. This is not a medical device.** It has not been evaluated for diagnosis,
 triage or treatment of any patient.
@@ -106,8 +131,7 @@ triage or treatment of any patient.
 {encoder["num_heads"]}, patch {encoder["patch_size"]}, tubelet {encoder["tubelet_size"]} |
 | Input | {clip["num_frames"]} frames at {clip["fps"]} fps, {clip["size"]} x {clip["size"]} px, \
 RGB, ImageNet normalisation |
-| Objective | L{config["objective"]["loss_exponent"]:g} on layer-normed target features; \
-masks: {masks} |
+{lines}
 | Steps | {loop["step"]} of {config["loop"]["num_steps"]}, {loop["num_applied"]} applied; \
 {config["loop"]["global_batch"]} clips each |
 | Samples | {loop["num_seen"]}, of which {loop["num_unread"]} could not be read |

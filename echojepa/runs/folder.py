@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from echojepa.config import Strict, binding_differences, fingerprint, to_tree, to_yaml
+from echojepa.data.problem import ClipProblem
 from echojepa.errors import ConfigError, ManifestError, StorageError
 
 _PACKAGES = ("echojepa", "torch", "deepspeed", "ray", "numpy", "pyarrow", "av", "timm")
@@ -56,7 +57,7 @@ class RunFolder:
         except OSError as error:
             raise StorageError(
                 f"the run folder cannot be written: {error.strerror}",
-                "Choose another run_dir or mend its permissions.",
+                "Choose another run_dir or fix its permissions.",
                 str(self.path),
             ) from None
         is_run = (self.path / "run.json").is_file()
@@ -125,8 +126,8 @@ class RunFolder:
         """Record the scalars of a step."""
         self._append("metrics.jsonl", {"step": step, **values})
 
-    def reject(self, problems: Iterable[tuple[str, str]]) -> None:
-        """Add unreadable clips, as (clip_id, "stage|kind|message"), to `rejected.parquet`."""
+    def reject(self, problems: Iterable[ClipProblem]) -> None:
+        """Add unreadable clips to `rejected.parquet`."""
         file = self.path / "rejected.parquet"
         rows = pq.read_table(file).to_pylist() if file.is_file() else []
         known = {row["clip_id"] for row in rows}
@@ -134,8 +135,14 @@ class RunFolder:
         for clip_id, problem in problems:
             if clip_id not in known:
                 known.add(clip_id)
-                stage, kind, message = problem.split("|", 2)
-                added.append({"clip_id": clip_id, "stage": stage, "type": kind, "message": message})
+                added.append(
+                    {
+                        "clip_id": clip_id,
+                        "stage": problem.stage,
+                        "type": problem.kind,
+                        "message": problem.message,
+                    }
+                )
         if added:
             partial = file.with_suffix(".partial")
             pq.write_table(pa.Table.from_pylist(rows + added), partial)
@@ -146,7 +153,7 @@ class RunFolder:
         if self.identity()["manifest_fingerprint"] != fingerprint:
             raise ManifestError(
                 "the manifest has changed since this run began",
-                "Restore it, or begin a new run that takes this one over with fork_from.",
+                "Bring the old one back, or continue this run in a new one with fork_from.",
                 str(self.path),
             )
 
@@ -156,7 +163,7 @@ class RunFolder:
         if changed:
             raise ConfigError(
                 f"this run was begun with other values of {', '.join(changed)}",
-                "Restore them, or begin a new run that takes this one over with fork_from.",
+                "Give it the old ones, or continue this run in a new one with fork_from.",
                 str(self.path),
             )
 

@@ -24,7 +24,7 @@ from echojepa.config import Strict, binding_differences
 from echojepa.errors import StorageError, first_line
 from echojepa.runs.checkpoint import CHECKSUMS, Retention, find_damage, newest_valid, step_of
 from echojepa.runs.folder import RunFolder
-from echojepa.runs.storage import Place
+from echojepa.runs.storage import StorageFolder
 
 _SMALL = ("*.jsonl", "*.json", "*.yaml", "*.parquet", "samples/*", "encoder/*")
 _HELD = ".mirror_"
@@ -78,7 +78,7 @@ class Mirror:
         self._thread.join()
 
     def _run(self) -> None:
-        ours = self._attempt(self._start_step, self._begin)
+        ours = self._try(self._start_step, self._begin)
         while True:
             with self._changed:
                 while self._waiting is None and not self._closing:
@@ -88,15 +88,15 @@ class Mirror:
                 break
             held, retention = waiting
             step = _step_of_held(held)
-            ours = ours or self._attempt(step, self._begin)
-            if ours and self._attempt(step, partial(self._copy, held, retention)):
+            ours = ours or self._try(step, self._begin)
+            if ours and self._try(step, partial(self._copy, held, retention)):
                 with suppress(OSError):
                     self._folder.event("mirrored", step)
             shutil.rmtree(held, ignore_errors=True)
         if ours:
-            self._attempt(self._start_step, self._copy_history)
+            self._try(self._start_step, self._copy_history)
 
-    def _attempt(self, step: int, action: Callable[[], None]) -> bool:
+    def _try(self, step: int, action: Callable[[], None]) -> bool:
         """Do something to the storage; returns whether it worked, and records it if not."""
         try:
             action()
@@ -110,25 +110,25 @@ class Mirror:
             self._folder.event("not_mirrored", step, reason=reason)
 
     def _begin(self) -> None:
-        """See that this is the run's own place, and drop what its history has abandoned."""
-        place = Place.of(self._url)
-        check_owner(place, self._folder)
-        _drop(place, self._start_step, None)
+        """Check that the copy there is this run's own, and drop what its history has abandoned."""
+        storage = StorageFolder.of(self._url)
+        check_owner(storage, self._folder)
+        _drop(storage, self._start_step, None)
 
     def _copy(self, held: Path, retention: Retention) -> None:
         """The history first, then the checkpoint, its checksums last; then what is too old goes."""
         self._copy_history()
-        place = Place.of(self._url)
+        storage = StorageFolder.of(self._url)
         name = held.name.removeprefix(_HELD)
         for file in sorted(held.iterdir(), key=lambda f: f.name == CHECKSUMS):
-            place.put(file, f"checkpoints/{name}/{file.name}")
-        _drop(place, _step_of_held(held), retention)
+            storage.put(file, f"checkpoints/{name}/{file.name}")
+        _drop(storage, _step_of_held(held), retention)
 
     def _copy_history(self) -> None:
-        place = Place.of(self._url)
+        storage = StorageFolder.of(self._url)
         for pattern in _SMALL:
             for file in sorted(self._folder.path.glob(pattern)):
-                place.put(file, str(file.relative_to(self._folder.path)))
+                storage.put(file, str(file.relative_to(self._folder.path)))
 
 
 def _complete(files: Iterable[str]) -> list[str]:
@@ -142,16 +142,18 @@ def _inside(files: Iterable[str], checkpoint: str) -> list[str]:
     return sorted(found, key=lambda name: not name.endswith(CHECKSUMS))
 
 
-def check_owner(place: Place, folder: RunFolder) -> None:
-    """Raise `StorageError` if the place holds the copy of another run."""
-    owner = place.read("run.json")
+def check_owner(storage: StorageFolder, folder: RunFolder) -> None:
+    """Raise `StorageError` if the storage holds the copy of another run."""
+    owner = storage.read("run.json")
     if owner is not None and json.loads(owner).get("run_id") != folder.identity()["run_id"]:
         raise StorageError(
-            "the place holds the copy of another run", "Give mirror a place of its own.", place.url
+            "the storage holds the copy of another run",
+            "Give every run a mirror folder of its own.",
+            storage.url,
         )
 
 
-def restore(url: str, folder: RunFolder, config: Strict, fingerprint: str) -> Path | None:
+def fetch_lost_run(url: str, folder: RunFolder, config: Strict, fingerprint: str) -> Path | None:
     """Fetch the newest whole checkpoint and the history of a run whose folder has no valid one.
 
     Args:
@@ -166,14 +168,14 @@ def restore(url: str, folder: RunFolder, config: Strict, fingerprint: str) -> Pa
     """
     if newest_valid(folder.checkpoints)[0] is not None:
         return None
-    place = Place.of(url)
+    storage = StorageFolder.of(url)
     try:
-        files = place.files()
+        files = storage.files()
         complete = _complete(files)
         if complete:
-            _check_same(place, folder, config, fingerprint)
+            _check_same(storage, folder, config, fingerprint)
         for name in reversed(complete):
-            found = _fetch(place, files, folder, name)
+            found = _fetch(storage, files, folder, name)
             if found is not None:
                 return found
     except (OSError, ValueError) as error:
@@ -186,48 +188,52 @@ def restore(url: str, folder: RunFolder, config: Strict, fingerprint: str) -> Pa
     return None
 
 
-def _check_same(place: Place, folder: RunFolder, config: Strict, fingerprint: str) -> None:
+def _check_same(
+    storage: StorageFolder, folder: RunFolder, config: Strict, fingerprint: str
+) -> None:
     if (folder.path / "run.json").is_file():
-        check_owner(place, folder)
+        check_owner(storage, folder)
         return
-    owner = json.loads(place.read("run.json") or b"{}")
+    owner = json.loads(storage.read("run.json") or b"{}")
     same = owner.get("manifest_fingerprint") == fingerprint
     if not same or binding_differences(owner["config"], config):
         raise StorageError(
             "the run folder is empty, and mirror holds the copy of another run",
-            "Give mirror a place of its own, or restore the config and manifest of that run.",
-            place.url,
+            "Give every run its own mirror folder, or use the config and manifest of that run.",
+            storage.url,
         )
 
 
-def _fetch(place: Place, files: dict[str, int], folder: RunFolder, name: str) -> Path | None:
+def _fetch(
+    storage: StorageFolder, files: dict[str, int], folder: RunFolder, name: str
+) -> Path | None:
     """One checkpoint, or None if it does not prove itself; the history first, it makes it whole."""
     incoming = folder.checkpoints / f".{name}.fetched"
     shutil.rmtree(incoming, ignore_errors=True)
     for file in _inside(files, name):
-        place.get(file, incoming / file.rpartition("/")[2])
+        storage.get(file, incoming / file.rpartition("/")[2])
     if find_damage(incoming) is not None:
         shutil.rmtree(incoming)
         return None
     for file in files:
         if not file.startswith("checkpoints/") and not (folder.path / file).exists():
-            place.get(file, folder.path / file)
+            storage.get(file, folder.path / file)
     final = folder.checkpoints / name
     shutil.rmtree(final, ignore_errors=True)  # a damaged one
     incoming.rename(final)
     return final
 
 
-def _drop(place: Place, step: int, retention: Retention | None) -> None:
+def _drop(storage: StorageFolder, step: int, retention: Retention | None) -> None:
     """Delete checkpoints beyond a step, an abandoned history, and those that are too old."""
-    files = place.files()
+    files = storage.files()
     complete = _complete(files)
     history = [name for name in complete if step_of(Path(name)) <= step]
-    doomed = set(complete) - set(history)
+    unwanted = set(complete) - set(history)
     if retention is not None:
-        doomed |= set(retention.too_old(history))
-    for name in sorted(doomed):
-        place.delete(_inside(files, name))
+        unwanted |= set(retention.too_old(history))
+    for name in sorted(unwanted):
+        storage.delete(_inside(files, name))
 
 
 def _step_of_held(held: Path) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import median
 from typing import Literal
 
@@ -54,14 +54,18 @@ class MonitorConfig(Strict):
 class Monitor:
     """Watches one run; see the module."""
 
-    def __init__(self, config: MonitorConfig) -> None:
+    def __init__(self, config: MonitorConfig, watched: Iterable[str] = ("", "online_")) -> None:
+        """`watched` are the prefixes of the metrics; "" are those of the exported encoder."""
         self._config = config
-        self._floors = {
-            "effective_rank": config.rank_floor,
-            "feature_std": config.spread_floor,
-            "online_effective_rank": config.online_floor,
-            "online_feature_std": config.online_floor,
-        }
+        self._floors: dict[str, float] = {}
+        for prefix in watched:
+            exported = prefix == ""
+            self._floors[f"{prefix}effective_rank"] = (
+                config.rank_floor if exported else config.online_floor
+            )
+            self._floors[f"{prefix}feature_std"] = (
+                config.spread_floor if exported else config.online_floor
+            )
         self._recent = {name: deque[float](maxlen=config.patience) for name in self._floors}
         self._best = dict.fromkeys(self._floors, 0.0)
         self._losses = deque[float](maxlen=config.window + config.patience)
@@ -102,6 +106,7 @@ class Monitor:
         if len(self._losses) < self._config.window + self._config.patience:
             return 0.0, ""
         losses = list(self._losses)
+        # The last `patience` losses are the present, the `window` before them the past.
         past, now = losses[: self._config.window], median(losses[self._config.window :])
         usual = median(past)
         sigma = _MAD_TO_SIGMA * median(abs(x - usual) for x in past)

@@ -8,15 +8,15 @@ from there on follow another seed (see `Seeds`), which the audit learns from the
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from echojepa.data.sampling import Seeds
 from echojepa.errors import CollapseError
+from echojepa.randomness import Seeds
 from echojepa.runs.checkpoint import find_damage, step_of
 from echojepa.runs.folder import RunFolder, read_lines
 from echojepa.runs.monitor import Monitor, MonitorConfig
 from echojepa.train import collectives
-from echojepa.train.run_config import LoopState
+from echojepa.train.step import LoopState
 
 
 class RolledBackError(Exception):
@@ -24,20 +24,29 @@ class RolledBackError(Exception):
 
 
 class CollapseGuard:
-    """Judges every logged step; every rank calls it. Rank 0 judges, all hear its verdict."""
+    """Judges every logged step; every rank calls it. Rank 0 judges, all ranks learn its verdict."""
 
     def __init__(
-        self, config: MonitorConfig, folder: RunFolder, state: LoopState, global_batch: int
+        self,
+        config: MonitorConfig,
+        folder: RunFolder,
+        watched: Iterable[str],
+        state: LoopState,
+        global_batch: int,
     ) -> None:
-        """Remembers what earlier starts of the run logged up to where it goes on, `state`."""
+        """Remembers what earlier starts of the run logged up to where it goes on, `state`.
+
+        Args:
+            watched: prefixes of the metrics to judge, see `objectives.objective.Facts`.
+        """
         self._config = config
         self._folder = folder
         self._origin = state.origin
         self._global_batch = global_batch
         back = [line["step"] for line in folder.interventions()]
         self._went_back_to = back[-1] if back else 0
-        self._monitor = Monitor(config)
-        if collectives.world()[0] == 0:
+        self._monitor = Monitor(config, watched)
+        if collectives.world().rank == 0:
             logged = read_lines(folder.path / "metrics.jsonl")
             for step, line in sorted({line["step"]: line for line in logged}.items()):
                 if step <= state.step:
@@ -51,15 +60,15 @@ class CollapseGuard:
         """
         return max(self._monitor.healthy_until, self._went_back_to)
 
-    def __call__(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Judge step `step`.
+    def judge(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Judge step `step`; see `train.step.Judge`.
 
         Raises:
             RolledBackError: the run has collapsed and gone back.
             CollapseError: it has collapsed and must not, or not again.
         """
         verdict = None
-        if collectives.world()[0] == 0:
+        if collectives.world().rank == 0:
             reason = self._monitor.observe(step, metrics)
             verdict = None if reason is None else self._answer(step, reason)
         verdict = collectives.broadcast(verdict)
@@ -82,7 +91,7 @@ class CollapseGuard:
     def _go_back(self, reason: str) -> int:
         """Set unhealthy checkpoints aside, then note the intervention; returns where it goes on.
 
-        In this order: a run that dies in between only comes by the same alarm again.
+        In this order: a run that dies in between only meets the same alarm again.
         """
         target = 0
         for folder in sorted(self._folder.checkpoints.glob("step_*"), reverse=True):

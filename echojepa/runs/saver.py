@@ -12,12 +12,13 @@ from echojepa.runs.mirror import Mirror
 from echojepa.runs.rollback import CollapseGuard
 from echojepa.train import collectives
 from echojepa.train.engine import Engine
-from echojepa.train.run_config import LoopConfig, LoopState
+from echojepa.train.loop import LoopConfig
+from echojepa.train.step import LoopState
 
 
 @dataclass
-class Saver:
-    """Saves one attempt of a run; every rank calls it with the same state."""
+class RunSaver:
+    """Saves one attempt of a run into its folder; see `train.step.Saver`."""
 
     config: LoopConfig
     folder: RunFolder
@@ -29,7 +30,7 @@ class Saver:
     mirror: Mirror | None
     """On rank 0, if the run is copied somewhere."""
 
-    def __call__(self, state: LoopState) -> None:
+    def save(self, state: LoopState) -> None:
         """Write a checkpoint, unless somebody started the same run a second time.
 
         Raises:
@@ -52,7 +53,7 @@ class Saver:
         if self.mirror is not None:
             self.mirror.submit(saved, retention)
 
-    def __enter__(self) -> Saver:
+    def __enter__(self) -> RunSaver:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:

@@ -22,15 +22,17 @@ from echojepa.errors import CheckpointError
 from echojepa.models.weights import save_tensors
 from echojepa.train.engine import Shard, Shards
 
+_PARTS = "layout"
+"""Key of the header under which a file says where its parts begin."""
 _PATTERN = "shard_{rank:05d}_of_{world:05d}.safetensors"
 
 
 def write_shards(folder: Path, shards: Shards, rank: int, world_size: int) -> Path:
     """Write this rank's shards into `folder`; returns the file."""
     file = folder / _PATTERN.format(rank=rank, world=world_size)
-    layout = {key: {"start": s.start, "shape": list(s.shape)} for key, s in shards.items()}
+    parts = {key: {"start": s.start, "shape": list(s.shape)} for key, s in shards.items()}
     tensors = {key: s.data.detach().cpu().contiguous() for key, s in shards.items()}
-    save_tensors(tensors, file, {"layout": json.dumps(layout)})
+    save_tensors(tensors, file, {_PARTS: json.dumps(parts)})
     return file
 
 
@@ -83,12 +85,10 @@ class ShardReader:
         return self.read(key, 0, math.prod(shape)).reshape(shape)
 
     def _index(self, opened: Any) -> None:
-        layout = json.loads(opened.metadata()["layout"])
-        for key, place in layout.items():
-            length = opened.get_slice(key).get_shape()[0]
-            part = (int(place["start"]), int(place["start"]) + length, opened)
-            self._parts.setdefault(key, []).append(part)
-            self.shapes[key] = tuple(place["shape"])
+        for key, part in json.loads(opened.metadata()[_PARTS]).items():
+            start, length = int(part["start"]), opened.get_slice(key).get_shape()[0]
+            self._parts.setdefault(key, []).append((start, start + length, opened))
+            self.shapes[key] = tuple(part["shape"])
 
     def _damaged(self, reason: object) -> CheckpointError:
         return CheckpointError(

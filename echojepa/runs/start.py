@@ -25,12 +25,12 @@ from echojepa.models.weights import (
     read_companions,
     read_config,
 )
-from echojepa.objectives.jepa import TARGET_PREFIX
+from echojepa.objectives.objective import Facts
 from echojepa.runs.checkpoint import newest_valid, read_state, resolve
 from echojepa.runs.folder import RunFolder
 from echojepa.runs.shards import ShardReader, reshard
 from echojepa.train.engine import Engine
-from echojepa.train.run_config import LoopState
+from echojepa.train.step import LoopState
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,12 @@ def choose_start(
     return Start("fresh", None, LoopState())
 
 
-def initialise_weights(module: nn.Module, start: Start) -> None:
+def initialise_weights(module: nn.Module, facts: Facts, start: Start) -> None:
     """Before partitioning: fill the module's weights for an `init` start.
 
-    A checkpoint fills encoder, predictor and target. So does an encoder folder, as far as it goes:
-    without an online encoder of its own the target fills both, without a predictor that stays new.
+    A checkpoint fills every parameter. An encoder folder fills what it holds: the encoder that the
+    objective exports; the online encoder, where that is another one, from the folder's own online
+    encoder or else from the same weights; and the predictor, which stays new if there is none.
 
     Raises:
         CheckpointError: another architecture.
@@ -89,7 +90,7 @@ def initialise_weights(module: nn.Module, start: Start) -> None:
     if start.kind != "init" or start.source is None:
         return
     if is_encoder_folder(start.source):
-        _fill_from_folder(module, start.source)
+        _fill_from_folder(module, facts, start.source)
         return
     with ShardReader(start.source) as reader, torch.no_grad():
         for name, parameter in module.named_parameters():
@@ -104,10 +105,10 @@ def initialise_weights(module: nn.Module, start: Start) -> None:
             parameter.copy_(reader.whole(f"weight/{name}"))
 
 
-def _fill_from_folder(module: nn.Module, folder: Path) -> None:
-    target = module.get_submodule(TARGET_PREFIX.rstrip("."))
-    assert isinstance(target, VideoEncoder)
-    wanted, found = target.config, read_config(folder)[0]
+def _fill_from_folder(module: nn.Module, facts: Facts, folder: Path) -> None:
+    exported = _part(module, facts.exported)
+    assert isinstance(exported, VideoEncoder)
+    wanted, found = exported.config, read_config(folder)[0]
     for name in ("num_heads", "rotary"):  # what the shapes of weights don't tell
         if getattr(wanted, name) != getattr(found, name):
             raise CheckpointError(
@@ -115,18 +116,24 @@ def _fill_from_folder(module: nn.Module, folder: Path) -> None:
                 "Give the run the encoder config these weights were trained with.",
                 str(folder),
             )
-    load_encoder_weights(target, folder)
+    load_encoder_weights(exported, folder)
     companions = read_companions(folder)
-    if companions is None or companions.online is None:
-        load_encoder_weights(module.get_submodule("encoder"), folder)
-    else:
-        fill(module.get_submodule("encoder"), companions.online, folder)
-    if companions is not None:
-        fill(module.get_submodule("predictor"), companions.predictor, folder)
+    if facts.online != facts.exported:
+        if companions is None or companions.online is None:
+            load_encoder_weights(_part(module, facts.online), folder)
+        else:
+            fill(_part(module, facts.online), companions.online, folder)
+    if facts.predictor is not None and companions is not None:
+        fill(_part(module, facts.predictor), companions.predictor, folder)
 
 
-def restore(engine: Engine, start: Start) -> None:
-    """After partitioning: set weights, moments and EMA for a `resume` or `fork` start."""
+def _part(module: nn.Module, prefix: str) -> nn.Module:
+    """The sub-module whose parameters have this prefix."""
+    return module.get_submodule(prefix.rstrip("."))
+
+
+def load_state(engine: Engine, start: Start) -> None:
+    """After partitioning: set weights, moments and averages for a `resume` or `fork` start."""
     if start.kind not in ("resume", "fork") or start.source is None:
         return
     with ShardReader(start.source) as reader:

@@ -14,12 +14,12 @@ import pyarrow.fs as pafs
 from echojepa.errors import StorageError, first_line
 
 _CHUNK = 8 << 20
-_ATTEMPTS = 5
+_TRIES = 5
 _FIRST_PAUSE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Place:
+class StorageFolder:
     """A folder on some storage."""
 
     filesystem: pafs.FileSystem
@@ -28,7 +28,7 @@ class Place:
     """As the user named it, for errors."""
 
     @classmethod
-    def of(cls, url: str) -> Place:
+    def of(cls, url: str) -> StorageFolder:
         """What a URL that pyarrow knows, or a path, names.
 
         Raises:
@@ -40,7 +40,9 @@ class Place:
             filesystem, root = pafs.FileSystem.from_uri(url)
         except (ValueError, OSError) as error:
             raise StorageError(
-                f"not a place to copy to: {error}", "Name s3://bucket/path or a folder.", url
+                f"not a folder that can be copied to: {error}",
+                "Name s3://bucket/path or a folder.",
+                url,
             ) from None
         return cls(filesystem, root.rstrip("/"), url)
 
@@ -66,7 +68,7 @@ class Place:
 
     def put(self, file: Path, name: str) -> None:
         """Copy a file there; on failure try again, with growing pauses. Raises `OSError`."""
-        for attempt in range(_ATTEMPTS):
+        for number in range(_TRIES):
             try:
                 with file.open("rb") as opened, self._writing(f"{self.root}/{name}") as stream:
                     shutil.copyfileobj(opened, stream, _CHUNK)
@@ -74,9 +76,9 @@ class Place:
             except FileNotFoundError:
                 raise
             except OSError:
-                if attempt == _ATTEMPTS - 1:
+                if number == _TRIES - 1:
                     raise
-                time.sleep(_FIRST_PAUSE_SECONDS * 2**attempt)
+                time.sleep(_FIRST_PAUSE_SECONDS * 2**number)
 
     def _writing(self, path: str) -> Any:
         """A stream to a file; object stores need no folder for it, and would keep an object."""

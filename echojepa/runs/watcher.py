@@ -8,48 +8,28 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
-from echojepa.models.attention import Grid
-from echojepa.objectives.masks import MaskSampler
+from echojepa.cost import flops_per_clip
+from echojepa.data.problem import ClipProblem
+from echojepa.objectives.objective import Objective
 from echojepa.pictures.masks import mask_picture
 from echojepa.runs.folder import RunFolder
 from echojepa.runs.statistics import feature_moments, spread
 from echojepa.train import collectives
 from echojepa.train.device import memory_bytes, peak_flops
-from echojepa.train.engine import StepResult
-from echojepa.train.feed import StepBatch
-from echojepa.train.run_config import LoopConfig
+from echojepa.train.loop import LoopConfig
+from echojepa.train.step import StepReport
 
 _NUM_PICTURES = 4
 
 Probe = Callable[[], dict[str, float]]
-"""Fits something on the frozen target and scores it; called on every rank."""
-
-
-@dataclass(frozen=True)
-class StepReport:
-    """What happened in one optimiser step."""
-
-    batch: StepBatch
-    result: StepResult
-    losses: NDArray[np.float64]
-    """Per generator, over the global batch, [G] or [2 G]; see `JepaOutput`. They add up."""
-    weight: float
-    """Readable clips in the global batch."""
-    target_features: torch.Tensor
-    """Of the rank's last micro-batch, [B, N, D]."""
-    online_features: torch.Tensor
-    """Of its last context, [B, K, D]."""
-    rates: dict[str, float]
-    seconds: float
+"""Fits something on the frozen encoder and scores it; called on every rank."""
 
 
 @dataclass(frozen=True)
@@ -73,25 +53,14 @@ class Cadence:
         )
 
 
-class Watcher(Protocol):
-    """What the loop reports to."""
-
-    def after_step(self, report: StepReport) -> dict[str, float] | None:
-        """Take note of a step; returns metrics if it was one that is logged."""
-
-    def unreadable(self, step: int, problems: list[tuple[str, str]]) -> None:
-        """Take note of clips that could not be read, from all ranks."""
-
-
 class RunWatcher:
-    """Writes into a run folder."""
+    """Writes into a run folder; see `train.step.Watcher`."""
 
     def __init__(
         self,
         folder: RunFolder,
-        masks: MaskSampler,
+        objective: Objective,
         cadence: Cadence,
-        flops_per_clip: float,
         publish: Callable[[dict[str, float]], None],
         probe: Probe | None = None,
     ) -> None:
@@ -101,9 +70,9 @@ class RunWatcher:
         end. Not more often: a report to Ray Train waits for its controller, about two seconds.
         """
         self._folder = folder
-        self._masks = masks
+        self._objective = objective
         self._cadence = cadence
-        self._flops_per_clip = flops_per_clip
+        self._flops_per_clip = flops_per_clip(objective.passes())
         self._publish = publish
         self._probe = probe
         self._rank, self._world_size = collectives.world()
@@ -142,12 +111,12 @@ class RunWatcher:
         self._clips = self._waited = self._held = 0.0
         return metrics
 
-    def unreadable(self, step: int, problems: list[tuple[str, str]]) -> None:
+    def unreadable(self, step: int, problems: Sequence[ClipProblem]) -> None:
         """See `Watcher`."""
         if self._rank == 0:
             self._folder.reject(problems)
             for clip_id, problem in problems:
-                self._folder.event("unreadable_clip", step, clip_id=clip_id, problem=problem)
+                self._folder.event("unreadable_clip", step, clip_id=clip_id, problem=str(problem))
 
     def close(self) -> None:
         """Flush what is buffered."""
@@ -162,25 +131,34 @@ class RunWatcher:
 
     def _metrics(self, report: StepReport) -> dict[str, float]:
         """Scalars of this step and of the time since the last logged one; a collective call."""
-        device = report.target_features.device
-        weights = report.batch.micro_batches[-1].weights.to(device)
-        target, online = (
-            spread(feature_moments(features, weights), features.shape[-1])
-            for features in (report.target_features, report.online_features)
-        )
-        elapsed = time.perf_counter() - self._since
-        clips_per_second = self._clips / elapsed
-        generators = len(self._masks.config.generators)
-        hidden, visible = np.split(report.losses, [generators])
-        waited, held = collectives.total([self._waited, self._held])
-        metrics = {
-            "loss": float(report.losses.sum()) / generators,
-            **{f"loss_mask_{i}": float(x) for i, x in enumerate(hidden)},
-            **{f"loss_context_{i}": float(x) for i, x in enumerate(visible)},
+        facts = self._objective.facts
+        losses = zip(facts.losses, report.losses.tolist(), strict=True)
+        return {
+            "loss": float(report.losses.sum()) / facts.num_terms,
+            **{f"loss_{name}": value for name, value in losses},
             **report.rates,
             "gradient_norm": report.result.gradient_norm,
-            **target,
-            **{f"online_{name}": value for name, value in online.items()},
+            **self._spread(report),
+            **self._speed(report),
+        }
+
+    def _spread(self, report: StepReport) -> dict[str, float]:
+        """How spread out the watched features of the last micro-batch are, on all ranks."""
+        found: dict[str, float] = {}
+        for name, prefix in self._objective.facts.watched.items():
+            features = report.features[name]
+            weights = report.batch.micro_batches[-1].weights.to(features.device)
+            statistics = spread(feature_moments(features, weights), features.shape[-1])
+            found |= {f"{prefix}{statistic}": value for statistic, value in statistics.items()}
+        return found
+
+    def _speed(self, report: StepReport) -> dict[str, float]:
+        """Speed, waiting and memory since the last logged step."""
+        elapsed = time.perf_counter() - self._since
+        clips_per_second = self._clips / elapsed
+        waited, held = collectives.total([self._waited, self._held])
+        device = next(iter(report.features.values())).device
+        metrics = {
             "clips_per_second": clips_per_second,
             "step_seconds": elapsed / self._steps,
             "data_wait_share": float(waited) / self._world_size / elapsed,
@@ -215,11 +193,10 @@ class RunWatcher:
         shown = np.flatnonzero(micro.weights.numpy() > 0)[:_NUM_PICTURES]
         if not len(shown):
             shown = np.arange(1)
-        drawn = self._masks(np.maximum(micro.samples[shown], 0))
-        grid: Grid = self._masks.grid
+        hiddens = self._objective.hidden_tokens(np.maximum(micro.samples[shown], 0))
         return np.stack(
             [
-                mask_picture(micro.pixels[i].numpy(), [m.hidden[k] for m in drawn], grid)
+                mask_picture(micro.pixels[i].numpy(), [h[k] for h in hiddens], self._objective.grid)
                 for k, i in enumerate(shown.tolist())
             ]
         )
@@ -233,12 +210,10 @@ def _tag(name: str) -> str:
         "weight_decay": "schedule",
         "momentum": "schedule",
         "gradient_norm": "health",
-        "feature_std": "health",
-        "effective_rank": "health",
-        "online": "health",
-        "probe": "probe",
     }
     if "/" in name:
         return name
+    if name.endswith(("feature_std", "feature_std_min", "effective_rank")):
+        return f"health/{name}"
     group = next((g for prefix, g in groups.items() if name.startswith(prefix)), "speed")
     return f"{group}/{name}"

@@ -6,7 +6,7 @@ They run on a gloo group of their own, so that planning and bookkeeping never to
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,14 +16,23 @@ from numpy.typing import ArrayLike, NDArray
 T = TypeVar("T")
 
 
-def world() -> tuple[int, int]:
-    """(rank, world size); (0, 1) without a process group."""
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+class World(NamedTuple):
+    """Which of how many processes this is."""
+
+    rank: int
+    size: int
+
+
+def world() -> World:
+    """This process's place in the process group; alone without one."""
+    if not dist.is_initialized():
+        return World(0, 1)
+    return World(dist.get_rank(), dist.get_world_size())
 
 
 def broadcast(value: T) -> T:
     """Rank 0's value, on every rank."""
-    if world()[1] == 1:
+    if world().size == 1:
         return value
     box = [value]
     dist.broadcast_object_list(box, src=0, group=_host_group())
@@ -32,9 +41,9 @@ def broadcast(value: T) -> T:
 
 def gather(value: T) -> list[T]:
     """Every rank's value, in rank order, on every rank."""
-    if world()[1] == 1:
+    if world().size == 1:
         return [value]
-    found: list[Any] = [None] * world()[1]
+    found: list[Any] = [None] * world().size
     dist.all_gather_object(found, value, group=_host_group())
     return found
 
@@ -42,7 +51,7 @@ def gather(value: T) -> list[T]:
 def total(values: ArrayLike) -> NDArray[np.float64]:
     """Element-wise sum over ranks, in float64."""
     summed = torch.from_numpy(np.array(values, np.float64, ndmin=1))
-    if world()[1] > 1:
+    if world().size > 1:
         dist.all_reduce(summed, group=_host_group())
     return np.asarray(summed.numpy())
 

@@ -1,15 +1,14 @@
 """What the loop needs of a training engine, and the plain single-process one.
 
-An engine owns the parameters, the optimiser and the EMA target. Two exist: `PlainEngine` here, the
-textbook loop that tests compare against, and `ZeroEngine` in `zero_engine.py`, the real one. Both
-speak of model state as named float32 shards, so that checkpoints know neither.
+An engine owns the parameters, the optimiser and the moving averages. Two exist: `PlainEngine` here,
+the textbook loop that tests compare against, and `ZeroEngine` in `zero_engine.py`, the real one.
+Both speak of model state as named float32 shards, so that checkpoints know neither.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple, Protocol
 
 import torch
@@ -17,9 +16,10 @@ from pydantic import Field
 from torch import nn
 
 from echojepa.config import Strict, changeable
-from echojepa.objectives.jepa import TARGET_PREFIX, target_twin
+from echojepa.objectives.objective import Output, twins
 from echojepa.objectives.target import ema_update
 from echojepa.train.schedules import Schedule
+from echojepa.train.step import StepResult
 
 
 class OptimizerConfig(Strict):
@@ -35,8 +35,11 @@ class OptimizerConfig(Strict):
     momentum: Schedule = Schedule(peak=0.99925)
     """Momentum of the EMA target."""
     beta1: float = Field(0.9, ge=0, lt=1)
+    """Decay of Adam's mean of gradients."""
     beta2: float = Field(0.999, ge=0, lt=1)
+    """Decay of Adam's mean of squared gradients."""
     eps: float = Field(1e-8, gt=0)
+    """Added to the root of that mean."""
     max_gradient_norm: float | None = Field(None, gt=0)
     """Clip the global gradient norm; null never clips."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
@@ -69,18 +72,8 @@ class Shard(NamedTuple):
 Shards = dict[str, Shard]
 """Keys are "weight/<p>", "exp_avg/<p>", "exp_avg_sq/<p>"; <p> names a parameter of the module.
 
-Target parameters have a weight only: the float32 average itself.
+Averages have a weight only: the float32 average itself.
 """
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """What became of an optimiser step."""
-
-    applied: bool
-    """False if a gradient was not finite: nothing has changed then."""
-    gradient_norm: float
-    """Global 2-norm before clipping."""
 
 
 class Engine(Protocol):
@@ -88,8 +81,8 @@ class Engine(Protocol):
 
     device: torch.device
 
-    def forward(self, *batch: object) -> tuple[torch.Tensor, ...]:
-        """The module's output for one micro-batch."""
+    def forward(self, pixels: torch.Tensor, *drawn: list[torch.Tensor]) -> Output:
+        """The module's output for one micro-batch; see `Objective.module`."""
 
     def backward(self, loss: torch.Tensor, *, last: bool) -> None:
         """Accumulate the gradient of this rank's part of the loss; `last` closes the step.
@@ -103,8 +96,8 @@ class Engine(Protocol):
     def discard(self) -> None:
         """Forget the accumulated gradient."""
 
-    def update_target(self, momentum: float) -> None:
-        """Move the target towards the online weights; see `objectives.target`."""
+    def update_averages(self, momentum: float) -> None:
+        """Move the averages towards what they average; see `objectives.target`."""
 
     def shards(self) -> Shards:
         """All state of this rank, as views or copies in float32."""
@@ -159,25 +152,32 @@ def fresh_adam_state(flat: torch.Tensor, *, step: float, fused: bool) -> dict[st
 class PlainEngine:
     """One process, whole parameters, float32. The reference for `ZeroEngine`."""
 
-    def __init__(self, module: nn.Module, config: OptimizerConfig) -> None:
+    def __init__(
+        self, module: nn.Module, averages: Mapping[str, str], config: OptimizerConfig
+    ) -> None:
+        """`averages` as in `objectives.objective.Facts`."""
         self.device = torch.device("cpu")
         self.module = module
         self._config = config
+        self._twins = twins((name for name, _ in module.named_parameters()), averages)
         self._optimizer = new_adamw(module, config, self.device)
         for group in self._optimizer.param_groups:
             for parameter in group["params"]:
                 state = fresh_adam_state(parameter.detach(), step=0.0, fused=False)
                 self._optimizer.state[parameter] = state
 
-    def forward(self, *batch: object) -> tuple[torch.Tensor, ...]:
-        output: tuple[torch.Tensor, ...] = self.module(*batch)
+    def forward(self, pixels: torch.Tensor, *drawn: list[torch.Tensor]) -> Output:
+        """See `Engine`."""
+        output: Output = self.module(pixels, *drawn)
         return output
 
     def backward(self, loss: torch.Tensor, *, last: bool) -> None:
+        """See `Engine`."""
         del last  # gradients simply add up until the step
         loss.backward()
 
     def step(self, lr: float, weight_decay: float) -> StepResult:
+        """See `Engine`."""
         parameters = [p for p in self.module.parameters() if p.requires_grad]
         limit = self._config.max_gradient_norm or math.inf
         norm = float(nn.utils.clip_grad_norm_(parameters, limit))
@@ -189,22 +189,23 @@ class PlainEngine:
         return StepResult(applied, norm)
 
     def discard(self) -> None:
+        """See `Engine`."""
         self._optimizer.zero_grad(set_to_none=True)
 
-    def update_target(self, momentum: float) -> None:
-        parameters = dict(self.module.named_parameters())
-        targets = [name for name in parameters if name.startswith(TARGET_PREFIX)]
-        ema_update(
-            ((parameters[n].detach(), parameters[target_twin(n)].detach()) for n in targets),
-            momentum,
-        )
+    def update_averages(self, momentum: float) -> None:
+        """See `Engine`."""
+        parameters = {name: p.detach() for name, p in self.module.named_parameters()}
+        pairs = ((parameters[name], parameters[twin]) for name, twin in self._twins.items())
+        ema_update(pairs, momentum)
 
     def shards(self) -> Shards:
+        """See `Engine`."""
         return {
             key: Shard(tensor.reshape(-1), 0, tuple(tensor.shape)) for key, tensor in self._all()
         }
 
     def load_shards(self, shards: Shards, num_steps: int) -> None:
+        """See `Engine`."""
         for key, tensor in self._all():
             if key in shards:
                 tensor.copy_(shards[key].data.reshape(tensor.shape))

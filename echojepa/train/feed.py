@@ -12,18 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from echojepa.data.block import Columns, check_block
 from echojepa.data.clip_table import ClipTable
-from echojepa.data.decode.frames import raise_if_storage_failed
-from echojepa.data.sampling import Seeds
-from echojepa.data.stream import (
-    PADDING,
-    Columns,
-    Segment,
-    StreamShape,
-    check_block,
-    segment_after,
-)
+from echojepa.data.problem import ClipProblem, Problem, raise_if_storage_failed
+from echojepa.data.stream import PADDING, Segment, StreamShape, segment_after
 from echojepa.errors import BrokenInvariantError
+from echojepa.randomness import Seeds
 
 SegmentOpener = Callable[[Segment], Iterator[Columns]]
 _MICRO_BATCHES_AHEAD = 2
@@ -40,8 +34,8 @@ class MicroBatch:
     """1 for a clip, 0 for padding and for clips that could not be read, [B] float32."""
     pixels: torch.Tensor
     """uint8, [B, T, H, W, 3], on the host (pinned if there is a CUDA device)."""
-    problems: list[str]
-    """stage|kind|message of clips that could not be read, "" of the others."""
+    problems: list[Problem | None]
+    """Why a clip could not be read; None for the others, [B]."""
     num_held_frames: int
     """Frames that repeat the last one of a video that was too short."""
 
@@ -59,6 +53,15 @@ class StepBatch:
     def total_weight(self) -> float:
         """Sum of this worker's weights."""
         return float(sum(m.weights.sum() for m in self.micro_batches))
+
+    def problems(self) -> list[ClipProblem]:
+        """This worker's clips that could not be read."""
+        return [
+            ClipProblem(clip_id, problem)
+            for m in self.micro_batches
+            for clip_id, problem in zip(m.clip_ids, m.problems, strict=True)
+            if problem is not None
+        ]
 
 
 @dataclass
@@ -91,7 +94,7 @@ class Feed:
             began = time.perf_counter()
             blocks = [current.take() for _ in self.shape.rank_blocks(self.rank)]
             for number, block in zip(self.shape.rank_blocks(self.rank), blocks, strict=True):
-                raise_if_storage_failed(block["problem"])
+                raise_if_storage_failed(_problems(block))
                 check_block(block, self.shape.block_samples(step, number), self.clips, self.seeds)
             yield StepBatch(step, self._micro_batches(blocks), time.perf_counter() - began)
             if step + 1 == current.segment.stop:
@@ -150,6 +153,11 @@ def _join(blocks: list[Columns]) -> MicroBatch:
         clip_ids=[str(i) for b in blocks for i in b["clip_id"]],
         weights=torch.from_numpy(np.concatenate([b["weight"] for b in blocks])),
         pixels=pixels,
-        problems=[str(p) for b in blocks for p in b["problem"]],
+        problems=[problem for b in blocks for problem in _problems(b)],
         num_held_frames=int(held[real].sum()),
     )
+
+
+def _problems(block: Columns) -> list[Problem | None]:
+    """The problems of a block's clips."""
+    return [Problem.from_text(str(text)) for text in block["problem"]]

@@ -1,37 +1,76 @@
 """THE TRAINING LOOP. One optimiser step after the other, from data to checkpoint.
 
     for every batch of the stream:
-        predict hidden features, average the loss over the readable clips of all ranks
-        step (or drop the step, if a gradient is not finite), move the EMA target
+        agree on the step: how many clips are readable, whether to save afterwards
+        forward and backward, the loss averaged over the readable clips of all ranks
+        step (or drop the step, if a gradient is not finite), move the averages
         record which samples were trained on, log, and now and then save
 
-It knows neither Ray nor DeepSpeed: data come from a `Feed`, the model is behind an `Engine`, and
-what happens around a step is a `Watcher`'s business.
+It knows neither Ray nor DeepSpeed nor what is learnt: data come from a `Feed`, the model is behind
+an `Engine`, the losses are an `Objective`'s, and what happens around a step stands in `train.step`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 
+from echojepa.config import Strict, changeable
 from echojepa.data.stream import PADDING
 from echojepa.errors import BadDataError
-from echojepa.objectives.masks import MaskSampler
-from echojepa.runs.watcher import StepReport, Watcher
+from echojepa.objectives.objective import Objective
 from echojepa.train import collectives
-from echojepa.train.engine import Engine, OptimizerConfig, StepResult
+from echojepa.train.engine import Engine, OptimizerConfig
 from echojepa.train.feed import MicroBatch, StepBatch
 from echojepa.train.record import SampleRecord
-from echojepa.train.run_config import LoopConfig, LoopState
+from echojepa.train.step import (
+    Agreement,
+    Judge,
+    LoopState,
+    Saver,
+    StepReport,
+    StepResult,
+    Watcher,
+    agree,
+)
 from echojepa.train.worker import Worker
 
 _BAD_FRACTION_WINDOW = 1000
 """The share of unreadable clips is judged over at least this many, or one would end a run."""
+
+
+class LoopConfig(Strict):
+    """Length and batch of a run, and how often things happen."""
+
+    num_steps: int = Field(gt=0)
+    """Optimiser steps of the whole run; schedules that need a length use it."""
+    global_batch: int = Field(gt=0)
+    """Clips per optimiser step (G), the same for any number of workers."""
+    stop_after_step: int | None = changeable(None, gt=0)
+    """Save and end in good order once this many steps are done; a later start goes on."""
+    checkpoint_every_steps: int = changeable(500, gt=0)
+    """Steps between two checkpoints."""
+    keep_last: int = changeable(2, gt=0)
+    """Newest checkpoints kept. Two, so that a damaged one has a predecessor."""
+    keep_every_steps: int | None = changeable(None, gt=0)
+    """Checkpoints at multiples of this many steps are kept forever."""
+    log_every_steps: int = changeable(10, gt=0)
+    """Steps between two lines of metrics."""
+    image_every_steps: int = changeable(500, gt=0)
+    """Steps between two pictures of a batch with its masks."""
+    probe_every_steps: int | None = changeable(None, gt=0)
+    """Fit a small probe on the frozen encoder this often; null never."""
+
+    @property
+    def last_step(self) -> int:
+        """Where this start of the run ends."""
+        return min(self.num_steps, self.stop_after_step or self.num_steps)
 
 
 @dataclass
@@ -39,20 +78,17 @@ class Loop:
     """Everything one run of the loop needs."""
 
     engine: Engine
-    masks: MaskSampler
+    objective: Objective
     config: LoopConfig
     optimizer: OptimizerConfig
     max_bad_fraction: float
     state: LoopState
     record: SampleRecord
     watcher: Watcher
-    save: Callable[[LoopState], None]
-    """Writes a checkpoint; called on every rank."""
-    judge: Callable[[int, dict[str, float]], None]
-    """Sees the metrics of every logged step, on every rank; raises to end the run."""
+    saver: Saver
+    judge: Judge
     worker: Worker
     """May ask for a checkpoint between two of the regular ones."""
-    _requested: bool = field(default=False, init=False)
 
     def run(self, feed: Iterable[StepBatch]) -> dict[str, float]:
         """Train until the feed ends; returns the last metrics.
@@ -64,107 +100,95 @@ class Loop:
         saved = self.state.step
         self.worker.beat()
         for batch in feed:
-            report = self._train_step(batch)
+            agreed = agree(batch, save_requested=self.worker.save_requested())
+            self._count(batch.step, agreed)
+            report = self._train_step(batch, agreed.weight)
             self.record.append(batch, applied=report.result.applied)
             self.state.step = batch.step + 1
             self.state.num_applied += report.result.applied
             logged = self.watcher.after_step(report)
             if logged is not None:
                 metrics = logged
-                self.judge(self.state.step, logged)
-            if self._requested or self.state.step % self.config.checkpoint_every_steps == 0:
-                self.save(self.state)
+                self.judge.judge(self.state.step, logged)
+            # In this order: what a judge calls collapsed is never saved; a resize that asked for
+            # the checkpoint is answered only when it is there.
+            if agreed.save_requested or self.state.step % self.config.checkpoint_every_steps == 0:
+                self.saver.save(self.state)
                 saved = self.state.step
-            if self._requested and self.state.step < self.config.last_step:
+            if agreed.save_requested and self.state.step < self.config.last_step:
                 self.worker.save_done()
             self.worker.beat()
         if saved != self.state.step:
-            self.save(self.state)
+            self.saver.save(self.state)
         self.worker.finished()
         return metrics
 
-    def _train_step(self, batch: StepBatch) -> StepReport:
-        """One optimiser step over the global batch."""
+    def _count(self, step: int, agreed: Agreement) -> None:
+        """Count the samples of a step, and report those that could not be read."""
+        self.state.num_seen += agreed.num_samples
+        self.state.num_unread += len(agreed.problems)
+        if not agreed.problems:
+            return
+        self.watcher.unreadable(step, agreed.problems)
+        allowed = self.max_bad_fraction * max(self.state.num_seen, _BAD_FRACTION_WINDOW)
+        if self.state.num_unread > allowed:
+            raise BadDataError(
+                f"{self.state.num_unread} of {self.state.num_seen} samples could not be read, "
+                f"more than max_bad_fraction = {self.max_bad_fraction} allows",
+                "See rejected.parquet in the run folder, then fix the clips or raise "
+                "data.max_bad_fraction.",
+                "data",
+            )
+
+    def _train_step(self, batch: StepBatch, weight: float) -> StepReport:
+        """One optimiser step over the global batch, of which `weight` clips are readable."""
         began = time.perf_counter()
-        step = batch.step
-        lr = self.optimizer.lr.value(step, self.config.num_steps)
-        weight_decay = self.optimizer.weight_decay.value(step, self.config.num_steps)
-        momentum = self.optimizer.momentum.value(step, self.config.num_steps)
-        weight = self._count(batch)
-        parts, features = [], (torch.empty(0), torch.empty(0))
+        rates = self._rates(batch.step)
+        parts, features = [], dict[str, torch.Tensor]()
         for number, micro in enumerate(batch.micro_batches, start=1):
             part, features = self._forward(micro, weight)
-            loss = part.sum() / len(self.masks.config.generators)
+            loss = part.sum() / self.objective.facts.num_terms
             self.engine.backward(loss, last=number == len(batch.micro_batches))
             parts.append(part.detach().double().cpu().numpy())
         if weight > 0:
-            result = self.engine.step(lr, weight_decay)
+            result = self.engine.step(rates["lr"], rates["weight_decay"])
         else:
             self.engine.discard()
             result = StepResult(applied=False, gradient_norm=0.0)
-        if result.applied:
-            self.engine.update_target(momentum)
+        if result.applied and "momentum" in rates:
+            self.engine.update_averages(rates["momentum"])
         return StepReport(
             batch=batch,
             result=result,
             losses=collectives.total(np.sum(parts, axis=0)),
             weight=weight,
-            target_features=features[0],
-            online_features=features[1],
-            rates={"lr": lr, "weight_decay": weight_decay, "momentum": momentum},
+            features=features,
+            rates=rates,
             seconds=time.perf_counter() - began,
         )
 
+    def _rates(self, step: int) -> dict[str, float]:
+        """What the schedules say for a step; a momentum only if something is averaged."""
+        schedules = {"lr": self.optimizer.lr, "weight_decay": self.optimizer.weight_decay}
+        if self.objective.facts.averages:
+            schedules["momentum"] = self.optimizer.momentum
+        return {name: s.value(step, self.config.num_steps) for name, s in schedules.items()}
+
     def _forward(
         self, micro: MicroBatch, weight: float
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """This micro-batch's part of the objective's losses, [G or 2 G], and its features."""
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """This micro-batch's part of the losses over the global batch, [L], and its features."""
         device = self.engine.device
-        contexts, hiddens = token_masks(self.masks, micro.samples, device)
+        drawn = self.objective.draw(_usable(micro.samples))
+        on_device = [[tensor.to(device) for tensor in group] for group in drawn]
         pixels = micro.pixels.to(device, non_blocking=True)
-        losses, *features = self.engine.forward(pixels, contexts, hiddens)
+        output = self.engine.forward(pixels, *on_device)
         weights = micro.weights.to(device)
-        return (losses * weights).sum(dim=1) / max(weight, 1.0), (features[0], features[1])
-
-    def _count(self, batch: StepBatch) -> float:
-        """Weight of the global batch; also counts samples and reports unreadable ones.
-
-        The wish for a checkpoint travels along: every rank must learn of it at the same step.
-        """
-        real = sum(int((m.samples != PADDING).sum()) for m in batch.micro_batches)
-        problems = [
-            (clip_id, problem)
-            for m in batch.micro_batches
-            for clip_id, problem in zip(m.clip_ids, m.problems, strict=True)
-            if problem
-        ]
-        counts = [batch.total_weight, real, len(problems), self.worker.save_requested()]
-        weight, seen, unread, requests = collectives.total(counts)
-        self._requested = requests > 0
-        self.state.num_seen += int(seen)
-        self.state.num_unread += int(unread)
-        if unread:
-            everywhere = [p for part in collectives.gather(problems) for p in part]
-            self.watcher.unreadable(batch.step, everywhere)
-            allowed = self.max_bad_fraction * max(self.state.num_seen, _BAD_FRACTION_WINDOW)
-            if self.state.num_unread > allowed:
-                raise BadDataError(
-                    f"{self.state.num_unread} of {self.state.num_seen} samples could not be read, "
-                    f"more than max_bad_fraction = {self.max_bad_fraction} allows",
-                    "See rejected.parquet in the run folder, then mend the clips or raise "
-                    "data.max_bad_fraction.",
-                    "data",
-                )
-        return float(weight)
+        # sum(w l) / sum(w) over the global batch: rows of weight 0 (padding, unreadable clips)
+        # count for nothing, and any cut of the batch gives the same gradient.
+        return (output.losses * weights).sum(dim=1) / max(weight, 1.0), output.features
 
 
-def token_masks(
-    masks: MaskSampler, samples: NDArray[np.int64], device: torch.device
-) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """Context and hidden token indices per generator; padded rows borrow a real row's mask."""
-    usable = np.where(samples == PADDING, max(int(samples.max()), 0), samples)
-    drawn = masks(usable)
-    return (
-        [torch.from_numpy(mask.context).to(device) for mask in drawn],
-        [torch.from_numpy(mask.hidden).to(device) for mask in drawn],
-    )
+def _usable(samples: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Padded rows, which count for nothing, take the index of a real row."""
+    return np.where(samples == PADDING, max(int(samples.max()), 0), samples)

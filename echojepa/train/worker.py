@@ -1,18 +1,19 @@
 """Who runs the loop: the interface between a training process and whatever started it.
 
-`launch` provides the worker of a Ray cluster. `LocalWorker` is one process without Ray or
+`on_ray.worker` is the worker of a Ray cluster. `LocalWorker` is one process without Ray or
 DeepSpeed: the same samples, the same masks, the same loop. Tests compare against it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from torch import nn
 
-from echojepa.data.sampling import Seeds
-from echojepa.data.stream import BlockDecoder, Columns, DataConfig, Segment, StreamShape
+from echojepa.data.block import BlockDecoder, Columns, DataConfig
+from echojepa.data.stream import Segment, StreamShape
+from echojepa.randomness import Seeds
 from echojepa.train.engine import Engine, OptimizerConfig, PlainEngine
 
 
@@ -22,8 +23,14 @@ class Worker(Protocol):
     rank: int
     world_size: int
 
-    def engine(self, module: nn.Module, config: OptimizerConfig, shape: StreamShape) -> Engine:
-        """Wrap a freshly built module."""
+    def engine(
+        self,
+        module: nn.Module,
+        averages: Mapping[str, str],
+        config: OptimizerConfig,
+        shape: StreamShape,
+    ) -> Engine:
+        """Wrap a freshly built module; `averages` as in `objectives.objective.Facts`."""
 
     def open_segment(
         self, data: DataConfig, seeds: Seeds, shape: StreamShape, segment: Segment
@@ -34,7 +41,7 @@ class Worker(Protocol):
         """Hand metrics to whoever launched the run; every rank calls this at the same step."""
 
     def beat(self) -> None:
-        """Every rank calls this whenever it has got on; long silence means that it hangs."""
+        """Every rank calls this whenever it has made progress; long silence means that it hangs."""
 
     def finished(self) -> None:
         """The loop has ended; what comes now may take as long as it likes."""
@@ -52,10 +59,16 @@ class LocalWorker:
     rank = 0
     world_size = 1
 
-    def engine(self, module: nn.Module, config: OptimizerConfig, shape: StreamShape) -> Engine:
+    def engine(
+        self,
+        module: nn.Module,
+        averages: Mapping[str, str],
+        config: OptimizerConfig,
+        shape: StreamShape,
+    ) -> Engine:
         """See `Worker`."""
         del shape
-        return PlainEngine(module, config)
+        return PlainEngine(module, averages, config)
 
     def open_segment(
         self, data: DataConfig, seeds: Seeds, shape: StreamShape, segment: Segment

@@ -1,4 +1,4 @@
-"""The DeepSpeed ZeRO-3 engine: parameters, gradients, moments and EMA split over all ranks.
+"""The DeepSpeed ZeRO-3 engine: parameters, gradients, moments and averages split over all ranks.
 
 The only file that touches DeepSpeed. What it takes care of, each learnt the hard way:
 clipping is always stated (absent means 1.0); no parameter stays gathered (threshold 0), or what is
@@ -11,34 +11,43 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 
-from echojepa.objectives.jepa import TARGET_PREFIX, target_twin
+from echojepa.data.stream import StreamShape
+from echojepa.objectives.objective import Output, twins
 from echojepa.objectives.target import ema_update
 from echojepa.train import device as device_choice
 from echojepa.train.engine import (
     OptimizerConfig,
     Shard,
     Shards,
-    StepResult,
     fresh_adam_state,
     new_adamw,
     set_rates,
 )
+from echojepa.train.step import StepResult
 
 
 class ZeroEngine:
     """ZeRO-3 over the default process group; see `Engine` for the methods."""
 
-    def __init__(self, module: nn.Module, config: OptimizerConfig, shape: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        averages: Mapping[str, str],
+        config: OptimizerConfig,
+        shape: StreamShape,
+    ) -> None:
         """Partition `module`, whose parameters are whole and equal on all ranks.
 
         Args:
-            shape: micro-batch per rank and number of accumulated micro-batches.
+            averages: as in `objectives.objective.Facts`.
+            shape: how the global batch is cut over the ranks of the default process group.
         """
         self.device = device_choice.prepare_process()
         import deepspeed
@@ -60,28 +69,31 @@ class ZeroEngine:
         self._engine, _, _, _ = deepspeed.initialize(
             model=module,
             optimizer=optimizer,
-            config=_settings(config, shape, dist.get_world_size(), self.device),
+            config=_settings(config, shape, self.device),
             dist_init_required=False,
         )
         self._parameters: dict[str, Any] = dict(self._engine.module.named_parameters())
         self._trainable = {n: p for n, p in self._parameters.items() if p.requires_grad}
+        self._twins = twins(self._parameters, averages)
         self._zero = self._engine.optimizer
         fused = self.device.type == "cuda"
         for flat in self._zero.fp32_partitioned_groups_flat:
             self._zero.optimizer.state[flat] = fresh_adam_state(flat, step=0.0, fused=fused)
-        self._target = self._float32_target()
+        self._averages = self._float32_averages()
         self.load_shards(exact, num_steps=0)  # DeepSpeed's masters come from rounded weights
 
-    def forward(self, *batch: object) -> tuple[torch.Tensor, ...]:
-        output: tuple[torch.Tensor, ...] = self._engine(*batch)
-        return output
+    def forward(self, pixels: torch.Tensor, *drawn: list[torch.Tensor]) -> Output:
+        """See `Engine`; the hooks of ZeRO may hand back a plain tuple."""
+        return Output(*self._engine(pixels, *drawn))
 
     def backward(self, loss: torch.Tensor, *, last: bool) -> None:
+        """See `Engine`."""
         self._engine.set_gradient_accumulation_boundary(last)
         # DeepSpeed averages over ranks; the loss is already this rank's part of a sum.
         self._engine.backward(loss * dist.get_world_size(), scale_wrt_gas=False)
 
     def step(self, lr: float, weight_decay: float) -> StepResult:
+        """See `Engine`."""
         norm = self._gradient_norm()
         if not math.isfinite(norm):
             self.discard()
@@ -91,14 +103,17 @@ class ZeroEngine:
         return StepResult(True, norm)
 
     def discard(self) -> None:
+        """See `Engine`."""
         self._zero.zero_grad()  # the next backward pass overwrites the accumulated shards
 
-    def update_target(self, momentum: float) -> None:
+    def update_averages(self, momentum: float) -> None:
+        """See `Engine`; every rank moves its own shards, without communication."""
         masters = self._masters()
-        ema_update(((t, masters[target_twin(n)]) for n, t in self._target.items()), momentum)
-        self._publish_target()
+        ema_update(((t, masters[self._twins[n]]) for n, t in self._averages.items()), momentum)
+        self._publish_averages()
 
     def shards(self) -> Shards:
+        """See `Engine`."""
         found = {f"weight/{n}": self._shard(n, data) for n, data in self._weights().items()}
         for name in self._trainable:
             for moment in ("exp_avg", "exp_avg_sq"):
@@ -106,28 +121,31 @@ class ZeroEngine:
         return found
 
     def load_shards(self, shards: Shards, num_steps: int) -> None:
+        """See `Engine`."""
         for name, parameter in self._parameters.items():
             weight = shards.get(f"weight/{name}")
             if weight is not None:
-                if name in self._target:
-                    self._fill(self._target[name], weight)
+                if name in self._averages:
+                    self._fill(self._averages[name], weight)
                 if name in self._trainable:
                     self._fill(self._local(name, None), weight)
+                # The forward pass gathers `ds_tensor`; without this line the first step after a
+                # load would run on the weights from before it.
                 self._fill(parameter.ds_tensor, weight)
             for moment in ("exp_avg", "exp_avg_sq"):
                 if f"{moment}/{name}" in shards:
                     self._fill(self._local(name, moment), shards[f"{moment}/{name}"])
-        self._publish_target()
+        self._publish_averages()
         for state in self._zero.optimizer.state.values():
             state["step"].fill_(num_steps)
 
     def model_state_bytes(self) -> int:
-        """Bytes this rank holds for weights, masters, moments and target."""
+        """Bytes this rank holds for weights, masters, moments and averages."""
         tensors = [p.ds_tensor for p in self._parameters.values()]
         tensors += list(self._zero.fp32_partitioned_groups_flat)
         for state in self._zero.optimizer.state.values():
             tensors += [state["exp_avg"], state["exp_avg_sq"]]
-        tensors += list(self._target.values())
+        tensors += list(self._averages.values())
         storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
         return sum(storages.values())
 
@@ -148,18 +166,21 @@ class ZeroEngine:
     def _weights(self) -> dict[str, torch.Tensor]:
         """Padded float32 weights of every parameter: masters, averages, and what is frozen."""
         frozen = {n: p.ds_tensor.float() for n, p in self._parameters.items()}
-        return {**frozen, **self._target, **self._masters()}
+        return {**frozen, **self._averages, **self._masters()}
 
-    def _float32_target(self) -> dict[str, torch.Tensor]:
+    def _float32_averages(self) -> dict[str, torch.Tensor]:
         """The averages; in float32 training they are the very shards the forward pass gathers."""
-        names = [n for n in self._parameters if n.startswith(TARGET_PREFIX)]
         masters = self._masters()
-        if self._parameters[names[0]].ds_tensor.dtype == torch.float32:
-            return {n: self._parameters[n].ds_tensor.data for n in names}
-        return {n: masters[target_twin(n)].clone() for n in names}
+        found = {}
+        for name, twin in self._twins.items():
+            gathered = self._parameters[name].ds_tensor
+            exact = gathered.dtype == torch.float32
+            found[name] = gathered.data if exact else masters[twin].clone()
+        return found
 
-    def _publish_target(self) -> None:
-        for name, average in self._target.items():
+    def _publish_averages(self) -> None:
+        """Round the averages into the shards that the forward pass gathers."""
+        for name, average in self._averages.items():
             self._parameters[name].ds_tensor.data.copy_(average)
 
     def _shard(self, name: str, padded: torch.Tensor) -> Shard:
@@ -194,16 +215,13 @@ def _own_parts(module: nn.Module) -> Shards:
     return parts
 
 
-def _settings(
-    config: OptimizerConfig, shape: tuple[int, int], world_size: int, device: torch.device
-) -> dict[str, Any]:
+def _settings(config: OptimizerConfig, shape: StreamShape, device: torch.device) -> dict[str, Any]:
     """The DeepSpeed config: everything stated, nothing left to its defaults that matters."""
-    micro_batch, accumulation = shape
     bfloat16 = config.precision == "bfloat16"
     return {
-        "train_batch_size": micro_batch * accumulation * world_size,
-        "train_micro_batch_size_per_gpu": micro_batch,
-        "gradient_accumulation_steps": accumulation,
+        "train_batch_size": shape.micro_batch * shape.accumulation * shape.world_size,
+        "train_micro_batch_size_per_gpu": shape.micro_batch,
+        "gradient_accumulation_steps": shape.accumulation,
         "gradient_clipping": config.max_gradient_norm or 0.0,
         "bf16": {"enabled": bfloat16},
         "data_types": {"grad_accum_dtype": "fp32"},

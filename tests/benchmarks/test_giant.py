@@ -15,14 +15,13 @@ from typing import Any
 
 import pytest
 import torch
+from support.paths import ROOT
 
 from echojepa.config import load
-from echojepa.models.encoder import VideoEncoder
-from echojepa.models.preprocess import normalise
+from echojepa.models.encoder import VideoEncoder, normalise
 from echojepa.pretrain import PretrainConfig
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
-ROOT = Path(__file__).parents[2]
 LIMIT_GB = 8.0
 PREAMBLE = """
 import json, resource, sys, time
@@ -39,7 +38,7 @@ finish(loaded=report.num_loaded, not_taken=report.not_taken, stay_new=report.sta
 """
 FORWARD = """
 import torch
-from echojepa.models.preprocess import normalise
+from echojepa.models.encoder import normalise
 from echojepa.models.weights import load_encoder
 encoder = load_encoder(sys.argv[2]).to(torch.bfloat16)
 pixels = torch.load(sys.argv[3], weights_only=True)

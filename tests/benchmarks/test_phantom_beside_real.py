@@ -8,20 +8,19 @@ are of one examination of one patient: a check of plausibility, not a population
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from support.benchmarks.appearance import Appearance, half_width, measure
+from support.paths import ROOT
 
 from echojepa.phantom import PhantomConfig, render_clip
 from echojepa.phantom.gallery import list_exhibits
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
-PICTURE = Path(__file__).parents[2] / "docs" / "images" / "phantom_beside_real.png"
+PICTURE = ROOT / "docs" / "images" / "phantom_beside_real.png"
 REAL = {"color3d_jpeg_baseline.dcm": "#b3261e", "examples_ybr_color.dcm": "#e07a1f"}
 PHANTOM = PhantomConfig(num_studies=1, size=400, num_frames=60, overlays=False)
 Shown = dict[str, tuple[Appearance, np.ndarray, str]]

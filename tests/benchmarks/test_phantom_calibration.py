@@ -24,21 +24,23 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from support.benchmarks.readers import Shown, read, train_reader
+from support.paths import ROOT
 
 from echojepa.config import load
-from echojepa.data.augment import crop_resize
 from echojepa.data.decode.frames import read_frames
 from echojepa.data.manifest import read_manifest
-from echojepa.data.sampling import ClipConfig, centre_view
-from echojepa.launch.phantom import map_on_ray, run
+from echojepa.data.sampling import ClipConfig, centre_view, crop_resize
+from echojepa.encoders.ours import RandomSource
+from echojepa.launch.phantom import launch
 from echojepa.models.encoder import EncoderConfig
 from echojepa.on_ray.connect import ClusterConfig, connected
+from echojepa.on_ray.tasks import map_on_ray
 from echojepa.phantom import PhantomConfig
 from echojepa.phantom.view.views import VIEWS
-from echojepa.probes.features import EncoderSource, encode, load_view
+from echojepa.probes.features import load_view, pool
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(6 * 3600)]
-CONFIG = Path(__file__).parents[2] / "configs" / "data" / "phantom.yaml"
+CONFIG = ROOT / "configs" / "data" / "phantom.yaml"
 CLIP = ClipConfig(num_frames=16, fps=12.0, size=64)
 STILL_SIZE = 112
 LV_VIEWS = ("A4C", "A2C", "A3C", "PLAX", "PSAX-MV", "PSAX-PM")
@@ -78,7 +80,7 @@ def data() -> Data:
     folder = Path(os.environ.get("PHANTOM") or tempfile.mkdtemp())
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
     with connected(ClusterConfig()):
-        manifest = run(load(CONFIG, [], PhantomConfig), folder, ClusterConfig())
+        manifest = launch(load(CONFIG, [], PhantomConfig), folder, ClusterConfig())
         table = read_manifest(manifest)
         seen = list(map_on_ray(partial(decoded, folder), table.to_pylist()))
     clips, stills, num_bytes = (np.stack(part) for part in zip(*seen, strict=True))
@@ -155,11 +157,13 @@ def few_labels(data: Data, seed: int) -> np.ndarray:
 
 def test_views_from_one_per_cent_of_the_labels(data: Data) -> None:
     answers, test = view_numbers(data), data.where("test")
-    encoder = EncoderSource(None, EncoderConfig(width=96, depth=3, num_heads=4, patch_size=8))
-    built = encoder.build()
+    config = EncoderConfig(width=96, depth=3, num_heads=4, patch_size=8)
+    encoder = RandomSource(config, CLIP).load()
     features = np.concatenate(
         [
-            encode(built, np.repeat(data.clips[i : i + 32, ..., None], 3, axis=4), "mean_std")
+            pool(
+                encoder.encode(np.repeat(data.clips[i : i + 32, ..., None], 3, axis=4)), "mean_std"
+            ).numpy()
             for i in range(0, len(data.clips), 32)
         ]
     )

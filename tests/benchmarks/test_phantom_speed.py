@@ -15,8 +15,9 @@ import pytest
 from support.memory import Memory
 
 from echojepa.data.manifest import read_manifest
-from echojepa.launch.phantom import map_on_ray, run
+from echojepa.launch.phantom import launch
 from echojepa.on_ray.connect import ClusterConfig, connected
+from echojepa.on_ray.tasks import map_on_ray
 from echojepa.phantom import PhantomConfig, write_phantom
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(2 * 3600)]
@@ -41,7 +42,7 @@ def test_two_hundred_clips(cluster: None, tmp_path: Path) -> None:
     write_phantom(few, tmp_path / "alone")
     alone = (time.monotonic() - began) * 10
     began = time.monotonic()
-    rows = read_manifest(run(TWO_HUNDRED, tmp_path / "all", ClusterConfig())).to_pylist()
+    rows = read_manifest(launch(TWO_HUNDRED, tmp_path / "all", ClusterConfig())).to_pylist()
     together = time.monotonic() - began
     plays = sum(row["num_frames"] / row["native_fps"] for row in rows)
     print(f"\n{len(rows)} clips in {together:.0f} s on {os.cpu_count()} cores")

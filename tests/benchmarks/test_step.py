@@ -20,10 +20,11 @@ import torch
 from support.benchmarks.reference_method import ReferenceMethod
 from torch.profiler import ProfilerActivity, profile
 
-from echojepa.data.sampling import Seeds
 from echojepa.models.encoder import EncoderConfig
-from echojepa.objectives.jepa import Jepa, JepaConfig, ModelConfig
+from echojepa.objectives.jepa import Jepa, JepaConfig
 from echojepa.objectives.masks import MaskConfig, MaskSampler
+from echojepa.objectives.objective import ModelConfig
+from echojepa.randomness import Seeds
 from echojepa.train.engine import OptimizerConfig, PlainEngine, Schedule
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
@@ -63,16 +64,18 @@ def our_step(jepa: Jepa, given: Shown, dtype: torch.dtype, *, compiled: bool = F
     if compiled:
         module.compile()
     engine = PlainEngine(
-        module, OptimizerConfig(lr=Schedule(peak=1e-5), max_micro_batch=len(given.pixels))
+        module,
+        {"target.": "encoder."},
+        OptimizerConfig(lr=Schedule(peak=1e-5), max_micro_batch=len(given.pixels)),
     )
 
     def step() -> float:
         with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-            losses, *_ = engine.forward(*given)
+            losses = engine.forward(*given).losses
         loss = losses.mean()
         engine.backward(loss, last=True)
         engine.step(1e-5, 0.04)
-        engine.update_target(0.99925)
+        engine.update_averages(0.99925)
         return loss.item()
 
     return step

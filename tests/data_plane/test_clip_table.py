@@ -19,8 +19,8 @@ from echojepa.data.manifest import (
     write_manifest,
 )
 from echojepa.data.mixture import MixtureConfig
-from echojepa.data.sampling import Seeds
 from echojepa.errors import ManifestError
+from echojepa.randomness import Seeds
 
 ALL = ClipFilter(split=None)
 SPLITS = ["train", "train", "train", "val", "val", "test", None, None]

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from support.clips import clip_rows
 
+from echojepa.data.block import BlockDecoder, DataConfig
 from echojepa.data.decode.journal import CrashJournal
 from echojepa.data.manifest import ClipFilter, write_manifest
-from echojepa.data.sampling import ClipConfig, Seeds
-from echojepa.data.stream import BlockDecoder, DataConfig
+from echojepa.data.sampling import ClipConfig
 from echojepa.errors import ClipError
+from echojepa.randomness import Seeds
 
 _CHILD = """
 import os, signal, sys, time

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from echojepa.data.mixture import PERIOD, Mixture, MixtureConfig
-from echojepa.data.sampling import Seeds
+from echojepa.randomness import Seeds
 
 SHARES = st.dictionaries(st.sampled_from("abcdef"), st.floats(0.01, 1), min_size=1, max_size=6)
 

@@ -12,9 +12,10 @@ import pytest
 from support.ranks import losses, pretrain_plain
 from support.s3 import Behaviour, url
 
-from echojepa.data.decode.frames import raise_if_storage_failed, read_frames
+from echojepa.data.decode.frames import read_frames
 from echojepa.data.decode.remote import fetch
 from echojepa.data.manifest import read_manifest, with_absolute_uris, write_manifest
+from echojepa.data.problem import raise_if_storage_failed
 from echojepa.errors import ClipError, StorageError
 from echojepa.runs.folder import RunFolder
 

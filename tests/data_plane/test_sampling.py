@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,74 +16,21 @@ from echojepa.config import validate
 from echojepa.data.sampling import (
     Box,
     ClipConfig,
-    Domain,
-    Permutation,
-    SampleRng,
-    Seeds,
     centre_view,
     crop_box,
-    draw,
+    crop_resize,
+    random_view,
     rows_of,
     window_at,
     window_start_range,
 )
 from echojepa.errors import ClipError, ConfigError
+from echojepa.randomness import Domain, SampleRng, Seeds
 
 ROW: dict[str, Any] = {"num_frames": 120, "native_fps": 50.0, "height": 240, "width": 320}
 
 
 # ---------------------------------------------------------------------------------------- order
-
-
-@given(n=st.integers(1, 3000), seed=st.integers(0, 2**63 - 1), epoch=st.integers(0, 10**6))
-@settings(max_examples=60, deadline=None)
-def test_permutation_is_a_bijection(n: int, seed: int, epoch: int) -> None:
-    out = Permutation(n, seed, epoch)(np.arange(n))
-    assert np.array_equal(np.sort(out), np.arange(n))
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 16, 17, 255, 256, 257, 4096, 4097, 65_537])
-def test_permutation_at_the_borders_of_its_domain(n: int) -> None:
-    out = Permutation(n, 1, 0)(np.arange(n))
-    assert np.array_equal(np.sort(out), np.arange(n))
-
-
-def test_permutation_of_nothing() -> None:
-    with pytest.raises(ValueError, match="0 elements"):
-        Permutation(0, 0, 0)
-
-
-def test_permutation_differs_by_seed_and_epoch() -> None:
-    n = 2000
-    base = Permutation(n, 5, 3)(np.arange(n))
-    assert np.array_equal(base, Permutation(n, 5, 3)(np.arange(n)))
-    for other in (Permutation(n, 6, 3), Permutation(n, 5, 4), Permutation(n, 3, 5)):
-        same = (other(np.arange(n)) == base).sum()
-        assert same < 10  # one in expectation, as for two independent shuffles
-
-
-def test_permutation_shuffles() -> None:
-    n = 20_000
-    out = Permutation(n, 0, 0)(np.arange(n))
-    assert (out == np.arange(n)).sum() < 10
-    assert abs(np.corrcoef(out, np.arange(n))[0, 1]) < 0.03
-    assert (np.abs(np.diff(out)) == 1).sum() < 15  # two in expectation
-    halves = (out[: n // 2] < n // 2).mean()
-    assert halves == pytest.approx(0.5, abs=0.02)
-
-
-def test_permutation_of_18_million_clips_needs_no_memory() -> None:
-    n = 18_000_000
-    index = np.random.default_rng(0).choice(n, 2000, replace=False)
-    tracemalloc.start()
-    out = Permutation(n, 0, 0)(index)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 500_000
-    assert len(set(out.tolist())) == 2000
-    assert 0 <= out.min() < out.max() < n
-    assert out.max() > 0.99 * n
-    assert np.array_equal(Permutation(n, 0, 0)(index[7:8]), out[7:8])
 
 
 @given(n=st.integers(2, 40), first=st.integers(0, 200), count=st.integers(1, 80))
@@ -102,92 +51,6 @@ def test_every_epoch_covers_every_row_once() -> None:
     assert len({tuple(epoch) for epoch in rows.tolist()}) == epochs
     across = rows_of(np.arange(n - 5, n + 5), n, Seeds(4))
     assert np.array_equal(across, np.concatenate([rows[0, -5:], rows[1, :5]]))
-
-
-# ------------------------------------------------------------------------------- random numbers
-
-
-def test_golden_numbers() -> None:
-    """These must never change: a run that is resumed would see other samples."""
-    assert SampleRng(7, Domain.CLIP, 12345).raw(4).tolist() == [
-        17638315070527571605,
-        17268002793762156663,
-        7454371712388291256,
-        14178402172799394596,
-    ]
-    assert SampleRng(0, Domain.ORDER, 0).raw(2).tolist() == [
-        15003734204198539638,
-        13859618513508960101,
-    ]
-    rng = SampleRng(7, Domain.CLIP, 12345)
-    assert (rng.uniform(), rng.integer(1000), rng.uniform(-2.0, 3.0)) == (
-        0.9561749759224902,
-        936,
-        0.020511501271468724,
-    )
-    assert Permutation(10, 3, 0)(np.arange(10)).tolist() == [4, 6, 9, 2, 0, 3, 8, 5, 7, 1]
-    assert Permutation(18_000_000, 3, 1)(np.arange(5)).tolist() == [
-        409750,
-        1979419,
-        14619247,
-        4938408,
-        17562565,
-    ]
-    window, box = draw(Seeds(3), 41, ROW, ClipConfig(num_frames=8))
-    assert window.indices.tolist() == [64, 67, 69, 71, 73, 75, 77, 79]
-    assert box == Box(top=44, left=43, height=194, width=205)
-
-
-def test_domains_keep_their_numbers() -> None:
-    assert {domain.name: domain.value for domain in Domain} == {"ORDER": 1, "CLIP": 2, "MASK": 3}
-
-
-def test_streams_differ() -> None:
-    keys = [
-        (seed, domain, s) for seed in (0, 1, 2**62) for domain in Domain for s in (0, 1, 10**12)
-    ]
-    streams = np.stack([SampleRng(*key).raw(64) for key in keys])
-    assert len(np.unique(streams)) == streams.size  # no number twice, within or across
-
-
-def test_seeds_up_to_64_bits_differ() -> None:
-    for seed in (2**53 + 1, 2**63, 2**64 - 2):
-        assert SampleRng(seed, Domain.CLIP, 0).integer(2**60) != (
-            SampleRng(seed + 1, Domain.CLIP, 0).integer(2**60)
-        )
-
-
-def test_raw_is_the_same_in_pieces() -> None:
-    rng = SampleRng(1, Domain.MASK, 2)
-    pieces = [*rng.raw(3).tolist(), *rng.raw(6).tolist()]
-    assert SampleRng(1, Domain.MASK, 2).raw(9).tolist() == pieces
-
-
-@given(
-    seed=st.integers(0, 2**62),
-    low=st.floats(-1e6, 1e6),
-    width=st.floats(1e-3, 1e6),
-    n=st.integers(1, 10**9),
-)
-@settings(max_examples=60, deadline=None)
-def test_bounds(seed: int, low: float, width: float, n: int) -> None:
-    rng = SampleRng(seed, Domain.CLIP, 0)
-    values = [rng.uniform(low, low + width) for _ in range(20)]
-    assert all(low <= value <= low + width for value in values)
-    assert len(set(values)) > 15
-    integers = [rng.integer(n) for _ in range(20)]
-    assert all(0 <= value < n for value in integers)
-
-
-def test_first_numbers_of_consecutive_samples_are_uniform() -> None:
-    rngs = [SampleRng(3, Domain.CLIP, s) for s in range(4000)]
-    floats = np.sort([rng.uniform() for rng in rngs])
-    assert 0 <= floats[0] < floats[-1] < 1
-    distance = np.abs(floats - (np.arange(4000) + 0.5) / 4000).max()
-    assert distance < 1.63 / 4000**0.5  # Kolmogorov-Smirnov, 1 %
-    counts = np.bincount([rng.integer(7) for rng in rngs], minlength=7)
-    assert len(counts) == 7
-    assert ((counts - 4000 / 7) ** 2 / (4000 / 7)).sum() < 16.8  # chi-square of 6 degrees, 1 %
 
 
 # -------------------------------------------------------------------------------------- windows
@@ -359,19 +222,26 @@ def same(one: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
     return np.array_equal(one[0].indices, other[0].indices) and one[1] == other[1]
 
 
+def test_golden_view() -> None:
+    """It must never change: a run that is resumed would see other samples."""
+    window, box = random_view(Seeds(3), 41, ROW, ClipConfig(num_frames=8))
+    assert window.indices.tolist() == [64, 67, 69, 71, 73, 75, 77, 79]
+    assert box == Box(top=44, left=43, height=194, width=205)
+
+
 def test_draw_is_pure() -> None:
     clip = ClipConfig()
-    forward = [draw(Seeds(1), s, ROW, clip) for s in range(50)]
-    backward = [draw(Seeds(1), s, ROW, clip) for s in reversed(range(50))][::-1]
+    forward = [random_view(Seeds(1), s, ROW, clip) for s in range(50)]
+    backward = [random_view(Seeds(1), s, ROW, clip) for s in reversed(range(50))][::-1]
     assert all(map(same, forward, backward))
-    other_seed = [draw(Seeds(2), s, ROW, clip) for s in range(50)]
+    other_seed = [random_view(Seeds(2), s, ROW, clip) for s in range(50)]
     assert not any(map(same, forward, other_seed))
     assert not any(map(same, forward[1:], forward[:-1]))
 
 
 def test_draw_places_windows_everywhere() -> None:
     clip = ClipConfig(num_frames=16, fps=24.0)
-    starts = np.array([draw(Seeds(0), s, ROW, clip)[0].indices[0] for s in range(600)])
+    starts = np.array([random_view(Seeds(0), s, ROW, clip)[0].indices[0] for s in range(600)])
     latest = round(window_start_range(120, 50.0, clip) * 50)
     assert starts.min() == 0
     assert starts.max() == latest
@@ -381,9 +251,9 @@ def test_draw_places_windows_everywhere() -> None:
 
 def test_draw_rejects_as_configured() -> None:
     with pytest.raises(ClipError, match="too_short"):
-        draw(Seeds(0), 0, {**ROW, "num_frames": 4}, ClipConfig(short="reject"))
+        random_view(Seeds(0), 0, {**ROW, "num_frames": 4}, ClipConfig(short="reject"))
     with pytest.raises(ClipError, match="too_slow"):
-        draw(Seeds(0), 0, {**ROW, "native_fps": 20.0}, ClipConfig(above_native="reject"))
+        random_view(Seeds(0), 0, {**ROW, "native_fps": 20.0}, ClipConfig(above_native="reject"))
 
 
 def test_centre_view() -> None:
@@ -432,3 +302,89 @@ def test_bad_settings(tree: dict[str, Any], message: str) -> None:
 
 def test_bytes_of_a_clip() -> None:
     assert ClipConfig().num_bytes == 16 * 224 * 224 * 3
+
+
+# ----------------------------------------------------------------------------------- the cut itself
+
+
+def noise(t: int, height: int, width: int) -> np.ndarray:
+    """Frames [T, H, W, 3] of independent pixels."""
+    return np.random.default_rng(0).integers(0, 256, (t, height, width, 3), dtype=np.uint8)
+
+
+def smooth(t: int, height: int, width: int) -> np.ndarray:
+    """Frames [T, H, W, 3] without fine detail."""
+    small = noise(t, height // 8, width // 8)
+    return np.stack([cv2.resize(f, (width, height), interpolation=cv2.INTER_CUBIC) for f in small])
+
+
+def by_torch(frames: np.ndarray, box: Box, size: int, *, antialias: bool) -> np.ndarray:
+    """The same crop through torch in float32."""
+    bottom, right = box.top + box.height, box.left + box.width
+    cropped = frames[:, box.top : bottom, box.left : right].astype(np.float32)
+    pixels = torch.from_numpy(cropped).permute(0, 3, 1, 2)
+    resized = F.interpolate(pixels, (size, size), mode="bilinear", antialias=antialias)
+    return resized.permute(0, 2, 3, 1).numpy()
+
+
+def test_the_whole_frame_at_its_own_size_is_untouched() -> None:
+    frames = noise(5, 32, 32)
+    out = crop_resize(frames, Box(0, 0, 32, 32), 32)
+    assert out.dtype == np.uint8
+    assert np.array_equal(out, frames)
+
+
+def test_a_crop_of_the_target_size_is_a_slice() -> None:
+    frames = noise(3, 40, 60)
+    before = frames.copy()
+    out = crop_resize(frames, Box(7, 21, 32, 32), 32)
+    assert np.array_equal(out, frames[:, 7:39, 21:53])
+    assert np.array_equal(frames, before)
+
+
+def test_mirror() -> None:
+    frames = noise(3, 40, 60)
+    out = crop_resize(frames, Box(7, 21, 32, 32, mirror=True), 32)
+    assert np.array_equal(out, frames[:, 7:39, 21:53][:, :, ::-1])
+    plain = crop_resize(smooth(2, 40, 64), Box(3, 5, 30, 33), 48)
+    mirrored = crop_resize(smooth(2, 40, 64), Box(3, 5, 30, 33, mirror=True), 48)
+    difference = plain[:, :, ::-1].astype(int) - mirrored
+    assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 40, 64), Box(3, 5, 30, 33), Box(11, 2, 25, 48)], ids=str)
+def test_enlarging_is_bilinear(box: Box) -> None:
+    for frames in (noise(2, 40, 64), smooth(2, 40, 64)):
+        difference = crop_resize(frames, box, 96) - by_torch(frames, box, 96, antialias=True)
+        assert np.abs(difference).mean() < 0.5
+        assert np.abs(difference).max() < 2.0
+
+
+@pytest.mark.parametrize("box", [Box(0, 0, 240, 320), Box(10, 20, 150, 161)], ids=str)
+def test_shrinking_agrees_with_an_antialiased_resize(box: Box) -> None:
+    frames = smooth(2, 240, 320)
+    difference = crop_resize(frames, box, 112) - by_torch(frames, box, 112, antialias=True)
+    assert np.abs(difference).mean() < 2.0
+
+
+def test_shrinking_by_a_whole_factor_is_the_mean_of_the_blocks() -> None:
+    frames = noise(2, 96, 96)
+    out = crop_resize(frames, Box(0, 0, 96, 96), 32)
+    means = frames.reshape(2, 32, 3, 32, 3, 3).mean(axis=(2, 4))
+    assert np.abs(out - means).max() <= 0.51
+
+
+def test_shrinking_does_not_alias() -> None:
+    board = (np.indices((120, 120)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    frames = np.repeat(board[None, :, :, None], 3, axis=3)
+    out = crop_resize(frames, Box(0, 0, 120, 120), 50).astype(int)
+    naive = by_torch(frames, Box(0, 0, 120, 120), 50, antialias=False)
+    assert np.abs(out - 127.5).max() < 32
+    assert np.abs(naive - 127.5).max() > 64  # what averaging saves us from
+
+
+def test_frames_do_not_mix() -> None:
+    frames = noise(4, 30, 30)
+    together = crop_resize(frames, Box(2, 3, 20, 21), 24)
+    for i in range(4):
+        assert np.array_equal(crop_resize(frames[i : i + 1], Box(2, 3, 20, 21), 24)[0], together[i])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support.clips import FRAGMENTED, LONG_GOP, cut_off
 
 from echojepa.config import validate
-from echojepa.data.augment import crop_resize
+from echojepa.data.block import BlockDecoder, Columns, DataConfig, check_block
 from echojepa.data.clip_table import ClipTable, open_clips
 from echojepa.data.decode.frames import read_frames
 from echojepa.data.manifest import (
@@ -23,22 +23,19 @@ from echojepa.data.manifest import (
     with_absolute_uris,
     write_manifest,
 )
-from echojepa.data.sampling import ClipConfig, Seeds, draw, rows_of
+from echojepa.data.sampling import ClipConfig, crop_resize, random_view, rows_of
 from echojepa.data.stream import (
     MAX_BLOCK_BYTES,
     MAX_SEGMENT_BLOCKS,
     PADDING,
-    BlockDecoder,
-    Columns,
-    DataConfig,
     Segment,
     StreamShape,
-    check_block,
     segment_after,
     segment_blocks,
     stream_shape,
 )
 from echojepa.errors import BrokenInvariantError, ConfigError, ManifestError
+from echojepa.randomness import Seeds
 
 SMALL = ClipConfig(num_frames=4, fps=10.0, size=48)
 SEED = 11
@@ -248,7 +245,7 @@ def test_a_block_holds_what_was_drawn(phantom_manifest: Path) -> None:
     clips = data.clips()
     for i, row_number in enumerate(rows_of(s, len(clips), Seeds(SEED)).tolist()):
         row = clips.row(row_number)
-        window, box = draw(Seeds(SEED), int(s[i]), row, SMALL)
+        window, box = random_view(Seeds(SEED), int(s[i]), row, SMALL)
         frames = read_frames(row["uri"], window.indices)
         assert block["clip_id"][i] == row["clip_id"]
         assert block["held_frames"][i] == window.held_frames == 0
@@ -396,7 +393,7 @@ def test_a_dicom_clip_is_one_more_clip(phantom_manifest: Path, dicom: str, tmp_p
     block = BlockDecoder(config(path), Seeds(SEED))(np.array([s, (s + 1) % 25]))
     assert block["weight"].tolist() == [1, 1]
     assert block["clip_id"][0] == "dicom"
-    window, box = draw(Seeds(SEED), s, row, SMALL)
+    window, box = random_view(Seeds(SEED), s, row, SMALL)
     pixels = pydicom.dcmread(dicom).pixel_array
     assert np.array_equal(block["clip"][0], crop_resize(pixels[window.indices], box, 48))
 

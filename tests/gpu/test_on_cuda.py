@@ -15,7 +15,8 @@ import torch
 from support.ranks import losses, pretrain_plain
 
 from echojepa.config import validate
-from echojepa.launch.pretrain import PretrainJob, run
+from echojepa.launch.pretrain import PretrainJob
+from echojepa.launch.pretrain import launch as launch_pretrain
 from echojepa.models.encoder import EncoderConfig, VideoEncoder
 from echojepa.runs.audit import audit_run
 from echojepa.runs.folder import RunFolder, read_lines
@@ -37,7 +38,7 @@ def tree(tiny_tree: Tree) -> Tree:
 
 
 def launch(tree: Tree) -> dict[str, float]:
-    return run(validate(tree, PretrainJob, "test"), show_progress=False)
+    return launch_pretrain(validate(tree, PretrainJob, "test"), show_progress=False)
 
 
 def on_the_cpu(tree: Tree) -> list[float]:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
+from support.paths import ROOT
 
 from echojepa.runs.audit import audit_run
 from echojepa.runs.folder import RunFolder
 
 pytestmark = pytest.mark.integration
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def submit(*command: str) -> subprocess.CompletedProcess[str]:

@@ -17,8 +17,9 @@ from support.command import echojepa
 from support.paths import contents
 
 from echojepa.errors import PhantomError
-from echojepa.launch.phantom import map_on_ray, run
+from echojepa.launch.phantom import launch
 from echojepa.on_ray.connect import ClusterConfig
+from echojepa.on_ray.tasks import map_on_ray
 from echojepa.phantom import PhantomConfig, write_phantom
 from echojepa.phantom.gallery import list_exhibits
 
@@ -37,7 +38,7 @@ def test_a_cluster_writes_the_bytes_that_one_process_writes(
     ray_cluster: str, tmp_path: Path
 ) -> None:
     write_phantom(CONFIG, tmp_path / "alone")
-    manifest = run(CONFIG, tmp_path / "ray", ClusterConfig(address=ray_cluster))
+    manifest = launch(CONFIG, tmp_path / "ray", ClusterConfig(address=ray_cluster))
     assert manifest == tmp_path / "ray" / "manifest.parquet"
     assert contents(tmp_path / "ray") == contents(tmp_path / "alone")
 

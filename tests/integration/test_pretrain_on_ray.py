@@ -17,9 +17,11 @@ from support.actors import pids
 from support.ranks import losses, pretrain_plain
 
 from echojepa.config import validate
-from echojepa.data.sampling import Seeds, rows_of
+from echojepa.data.sampling import rows_of
 from echojepa.errors import BadDataError, ClusterError
-from echojepa.launch.pretrain import PretrainJob, run
+from echojepa.launch.pretrain import PretrainJob
+from echojepa.launch.pretrain import launch as launch_pretrain
+from echojepa.randomness import Seeds
 from echojepa.runs.audit import audit_run
 from echojepa.runs.folder import RunFolder, read_lines
 
@@ -42,7 +44,7 @@ def tree(tiny_tree: Tree) -> Tree:
 
 
 def launch(tree: Tree) -> dict[str, float]:
-    return run(validate(tree, PretrainJob, "test"), show_progress=False)
+    return launch_pretrain(validate(tree, PretrainJob, "test"), show_progress=False)
 
 
 def plain_losses(tree: Tree) -> list[float]:

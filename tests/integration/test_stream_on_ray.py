@@ -14,17 +14,13 @@ import pyarrow as pa
 import pydicom.data
 import pytest
 
+from echojepa.data.block import DataConfig, check_block
 from echojepa.data.decode.frames import probe
 from echojepa.data.manifest import read_manifest, with_absolute_uris, write_manifest
-from echojepa.data.sampling import ClipConfig, Seeds
-from echojepa.data.stream import (
-    DataConfig,
-    Segment,
-    StreamShape,
-    check_block,
-    stream_shape,
-)
+from echojepa.data.sampling import ClipConfig
+from echojepa.data.stream import Segment, StreamShape, stream_shape
 from echojepa.on_ray.stream import blocks_of, open_stream
+from echojepa.randomness import Seeds
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ray_cluster")]
 SEED = 11

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from echojepa.config import validate
 from echojepa.errors import ConfigError, ManifestError
-from echojepa.launch.sweep import SweepJob, run
+from echojepa.launch.sweep import SweepJob, launch
 from echojepa.on_ray.connect import TRAIN_RESOURCE
 from echojepa.runs.folder import RunFolder, read_lines
 
@@ -91,7 +91,7 @@ def test_a_search_ends_and_frees_its_workers(sweep_tree: dict[str, Any]) -> None
     """Two trials fill the cluster: the third can only start on seats that a stopped one frees."""
     out = Path(sweep_tree["out"])
     with WorkerWatch() as watch:
-        best = run(validate(sweep_tree, SweepJob, "test"))
+        best = launch(validate(sweep_tree, SweepJob, "test"))
     assert best["trials"] == 4
     assert not best["failed"]
     runs = sorted(out.glob("tune/*/run"), key=begun)
@@ -140,16 +140,16 @@ def has_hparams(trial: Path) -> bool:
 def test_a_searched_key_must_exist(sweep_tree: dict[str, Any]) -> None:
     sweep_tree["search"][0]["key"] = "objective.masks.generators.0.context_fractoin"
     with pytest.raises(ConfigError, match="context_fractoin.*Did you mean"):
-        run(validate(sweep_tree, SweepJob, "test"))
+        launch(validate(sweep_tree, SweepJob, "test"))
 
 
 def test_a_missing_manifest_is_said_before_any_trial(sweep_tree: dict[str, Any]) -> None:
     sweep_tree["overrides"] = ["data.manifest=nowhere.parquet"]
     with pytest.raises(ManifestError, match="no such"):
-        run(validate(sweep_tree, SweepJob, "test"))
+        launch(validate(sweep_tree, SweepJob, "test"))
 
 
 def test_trials_need_a_score(sweep_tree: dict[str, Any]) -> None:
     sweep_tree["overrides"] = ["loop.probe_every_steps=null"]
     with pytest.raises(ConfigError, match="scored by the online probe"):
-        run(validate(sweep_tree, SweepJob, "test"))
+        launch(validate(sweep_tree, SweepJob, "test"))

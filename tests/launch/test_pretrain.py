@@ -9,7 +9,7 @@ import pytest
 
 from echojepa.config import validate
 from echojepa.errors import ConfigError
-from echojepa.launch.pretrain import PretrainJob, run, with_absolute_paths
+from echojepa.launch.pretrain import PretrainJob, launch, with_absolute_paths
 
 
 def test_paths_mean_the_same_in_every_process(
@@ -33,4 +33,4 @@ def test_every_size_of_an_elastic_group_must_fit_the_truncation_group(
     tiny_tree["optimizer"]["max_micro_batch"] = 4
     tiny_tree["cluster"] = {"num_workers": 2, "max_workers": 3}
     with pytest.raises(ConfigError, match="truncate_group 4 does not fit a micro-batch of 3"):
-        run(validate(tiny_tree, PretrainJob, "test"), show_progress=False)
+        launch(validate(tiny_tree, PretrainJob, "test"), show_progress=False)

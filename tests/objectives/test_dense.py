@@ -7,11 +7,11 @@ import torch
 from pydantic import ValidationError
 from torch.nn import functional as F
 
-from echojepa.models.encoder import EncoderConfig, gather_tokens
+from echojepa.models.encoder import EncoderConfig, gather_tokens, normalise
 from echojepa.models.predictor import PredictorConfig
-from echojepa.models.preprocess import normalise
 from echojepa.objectives.distance import distance_weights
-from echojepa.objectives.jepa import Jepa, JepaConfig, ModelConfig
+from echojepa.objectives.jepa import Jepa, JepaConfig
+from echojepa.objectives.objective import ModelConfig
 
 ENCODER = EncoderConfig(width=24, depth=4, num_heads=2, patch_size=4, num_levels=2)
 GRID = ENCODER.grid(4, 16, 16)
@@ -52,7 +52,7 @@ def test_the_loss_is_its_definition(batch: Batch, distance: bool) -> None:
     clip = normalise(pixels, torch.float32)
     levels = module.target(clip, levels=True)
     assert levels.shape == (3, GRID.num_tokens, 48)
-    torch.testing.assert_close(output.target_features, levels[..., 24:])
+    torch.testing.assert_close(output.features["target"], levels[..., 24:])
     wanted = torch.cat([F.layer_norm(part, (24,)) for part in levels.split(24, dim=-1)], dim=-1)
     for g, (keep, hidden) in enumerate(zip(contexts, hiddens, strict=True)):
         context = module.encoder(clip, keep, levels=True)

@@ -7,19 +7,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from echojepa.data.sampling import Seeds
-from echojepa.models.encoder import EncoderConfig
+from echojepa.models.encoder import EncoderConfig, normalise
 from echojepa.models.predictor import PredictorConfig
-from echojepa.models.preprocess import normalise
-from echojepa.objectives.jepa import (
-    ONLINE_PREFIXES,
-    TARGET_PREFIX,
-    Jepa,
-    JepaConfig,
-    ModelConfig,
-    target_twin,
-)
-from echojepa.objectives.masks import BlockMaskConfig, MaskConfig, MaskSampler
+from echojepa.objectives.jepa import Jepa, JepaConfig
+from echojepa.objectives.masks import BlockMaskConfig, MaskConfig
+from echojepa.objectives.objective import ModelConfig, twins
+from echojepa.randomness import Seeds
 
 MODEL = ModelConfig(
     encoder=EncoderConfig(width=24, depth=2, num_heads=2, patch_size=4),
@@ -31,6 +24,8 @@ MASKS = MaskConfig(
         BlockMaskConfig(num_blocks=1, spatial_scale=0.6),
     )
 )
+OBJECTIVE = JepaConfig(masks=MASKS).build(MODEL, MODEL.encoder.grid(4, 24, 24), Seeds(0))
+AVERAGES = OBJECTIVE.facts.averages
 Batch = tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]
 
 
@@ -46,10 +41,7 @@ def jepa(exponent: float = 1.0) -> Jepa:
 def batch(size: int = 3) -> Batch:
     """Random clips of 4 frames of 24 x 24 pixels, and their masks."""
     pixels = torch.randint(0, 256, (size, 4, 24, 24, 3), dtype=torch.uint8)
-    drawn = MaskSampler(MASKS, MODEL.encoder.grid(4, 24, 24), Seeds(0))(np.arange(size))
-    contexts = [torch.from_numpy(m.context) for m in drawn]
-    hiddens = [torch.from_numpy(m.hidden) for m in drawn]
-    return pixels, contexts, hiddens
+    return pixels, *OBJECTIVE.draw(np.arange(size))
 
 
 @pytest.mark.parametrize("exponent", [1.0, 2.0, 1.5])
@@ -65,7 +57,7 @@ def test_the_loss_is_its_definition(exponent: float) -> None:
     for b in range(3):
         clip = normalise(pixels[b : b + 1], torch.float32)
         features = module.target(clip)[0]
-        torch.testing.assert_close(output.target_features[b], features)
+        torch.testing.assert_close(output.features["target"][b], features)
         centred = features - features.mean(dim=1, keepdim=True)
         wanted = centred / (centred.square().mean(dim=1, keepdim=True) + 1e-5).sqrt()
         for g, (keep, hidden) in enumerate(zip(contexts, hiddens, strict=True)):
@@ -92,13 +84,13 @@ def test_exponent_two_is_half_the_squared_error() -> None:
 def test_gradients_reach_everything_online_and_nothing_of_the_target() -> None:
     module = jepa()
     output = module(*batch())
-    assert not output.target_features.requires_grad
+    assert not output.features["target"].requires_grad
     output.losses.mean().backward()
     for name, parameter in module.named_parameters():
-        if name.startswith(TARGET_PREFIX):
+        if twins([name], AVERAGES):
             assert not parameter.requires_grad and parameter.grad is None, name
         elif name != "predictor.mask_tokens.1":
-            assert name.startswith(ONLINE_PREFIXES)
+            assert name.startswith(("encoder.", "predictor."))
             assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
@@ -123,11 +115,12 @@ def test_rows_are_independent_in_losses_and_gradients() -> None:
 def test_without_masks_there_are_features_and_no_losses() -> None:
     module = jepa()
     pixels, contexts, hiddens = batch()
-    output = module(pixels, [], [])
+    output = module(pixels)
     assert output.losses.shape == (0, 3)
-    expected = module(pixels, contexts, hiddens).target_features
-    assert output.target_features.shape == (3, 2 * 6 * 6, 24)
-    assert torch.equal(output.target_features, expected)
+    assert set(output.features) == {OBJECTIVE.facts.exported_features}
+    expected = module(pixels, contexts, hiddens).features["target"]
+    assert output.features["target"].shape == (3, 2 * 6 * 6, 24)
+    assert torch.equal(output.features["target"], expected)
 
 
 def test_lists_of_different_lengths_are_refused() -> None:
@@ -139,18 +132,17 @@ def test_lists_of_different_lengths_are_refused() -> None:
 def test_the_target_starts_as_a_copy_of_the_online_encoder() -> None:
     module = Jepa(MODEL, JepaConfig(masks=MASKS))
     parameters = dict(module.named_parameters())
-    targets = [name for name in parameters if name.startswith(TARGET_PREFIX)]
-    assert len(targets) == len(list(module.encoder.parameters()))
-    for name in targets:
-        twin = parameters[target_twin(name)]
-        assert torch.equal(parameters[name], twin)
-        assert parameters[name].data_ptr() != twin.data_ptr()
+    found = twins(parameters, AVERAGES)
+    assert len(found) == len(list(module.encoder.parameters()))
+    for name, online in found.items():
+        assert torch.equal(parameters[name], parameters[online])
+        assert parameters[name].data_ptr() != parameters[online].data_ptr()
 
 
 def test_pixels_are_normalised_to_the_engines_precision() -> None:
     module = Jepa(MODEL, JepaConfig(masks=MASKS), torch.bfloat16).bfloat16()
     output = module(*batch())
-    assert output.target_features.dtype == torch.bfloat16
+    assert output.features["target"].dtype == torch.bfloat16
     assert output.losses.dtype == torch.float32
     assert output.losses.isfinite().all()
 

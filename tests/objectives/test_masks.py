@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from echojepa.data.sampling import Seeds
 from echojepa.errors import ConfigError
 from echojepa.models.attention import Grid
 from echojepa.objectives.masks import BlockMaskConfig, MaskConfig, MaskSampler, TokenMask
+from echojepa.randomness import Seeds
 
 GRID = Grid(8, 14, 14)
 SMALL = MaskConfig(

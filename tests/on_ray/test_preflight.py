@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from echojepa.config import validate
-from echojepa.data.sampling import Seeds
 from echojepa.errors import ClusterError, ManifestError, StorageError
-from echojepa.objectives.masks import MaskSampler
 from echojepa.on_ray.node import NodeReport, decode_first, look
 from echojepa.on_ray.preflight import check_device, check_disk, check_nodes, needed_memory
 from echojepa.pretrain import PretrainConfig, cut_batch
+from echojepa.randomness import Seeds
 
 GOOD = NodeReport("a", {"torch": "2.14.1", "ray": "2.60.0"}, True, 10**10, "abc")
 
@@ -48,8 +47,7 @@ def test_a_disk_that_is_too_small() -> None:
 def test_a_model_that_does_not_fit(tiny_tree: dict[str, Any]) -> None:
     config = validate(tiny_tree, PretrainConfig, "test")
     shape = cut_batch(config, 2)
-    masks = MaskSampler(config.objective.masks, config.grid(), Seeds(config.seed))
-    needed = needed_memory(config, masks, shape)
+    needed = needed_memory(config, config.build_objective(Seeds(config.seed)), shape)
     check_device(needed, needed.total, shape)
     with pytest.raises(ClusterError, match=r"needs about .* activations of 4 clips.*micro_batch"):
         check_device(needed, needed.total - 1, shape)
@@ -63,4 +61,4 @@ def test_a_node_looks(tiny_tree: dict[str, Any], tmp_path: Any) -> None:
     assert "No such file" in look(str(tmp_path), str(tmp_path), "none.parquet").fingerprint
     assert report.versions["torch"]
     data = validate(tiny_tree, PretrainConfig, "test").data
-    assert decode_first(data, Seeds(0), 0, 2) == ["", ""]
+    assert decode_first(data, Seeds(0), 0, 2) == [None, None]

@@ -6,17 +6,16 @@ and run `python tests/data_plane/test_phantom_frozen.py`.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from support.paths import DATA, ROOT
 
 from echojepa.config import load
 from echojepa.phantom import PhantomConfig, render_clip
 from echojepa.phantom.config import VERSION
 
-FROZEN = Path(__file__).parents[1] / "data" / "phantom_frames.npz"
-BENCHMARK = Path(__file__).parents[2] / "configs" / "data" / "phantom.yaml"
+FROZEN = DATA / "phantom_frames.npz"
+BENCHMARK = ROOT / "configs" / "data" / "phantom.yaml"
 CLIPS = ((0, "A4C"), (3, "PLAX"), (7, "PSAX-AV"), (11, "OTHER"))
 SMALL = {"size": 64, "num_frames": 5, "colour_fraction": 0.6}
 

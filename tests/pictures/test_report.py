@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from echojepa.data.problem import Problem
 from echojepa.pictures.report import Report, write_report
 from echojepa.probes.linear import ProbeResult, fit_baseline, fit_probe
 from echojepa.probes.tasks import Labels, Task
 
 EF = Task(name="<EF> & more", label="lvef", kind="regression", unit="%")
 VIEW = Task(name="view", label="view", kind="classification")
-SPLITS = np.repeat(["train", "val", "test"], [24, 8, 8])
+SPLITS = np.repeat(["train", "val", "test"], [24, 8, 48])
 VOID = {"img", "meta", "br", "hr"}
 
 
@@ -52,7 +53,7 @@ class Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.text += data
-        if self._open and self._open[-1] in ("td", "th"):
+        if {"td", "th"} & set(self._open):
             self.rows[-1][-1] += data
 
     def images(self) -> list[np.ndarray]:
@@ -67,12 +68,13 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def results() -> list[ProbeResult]:
     """Two tasks, two encoders and a baseline each."""
-    features = np.random.default_rng(0).normal(size=(40, 4))
+    features = np.random.default_rng(0).normal(size=(80, 4))
     ef = 55 + 5 * features[:, 0]
     views = np.where(features[:, 1] > 0, "A4C", "<PSAX>")
     found = []
     for task, values in ((EF, ef), (VIEW, views)):
-        labels = Labels([str(i) for i in range(40)], SPLITS, values)
+        ids = [str(i) for i in range(80)]
+        labels = Labels(ids, np.array(ids), SPLITS, values)
         found.append(fit_probe(task, labels, "pretrained", features))
         found.append(fit_probe(task, labels, "random <weights>", features[::-1]))
         found.append(fit_baseline(task, labels))
@@ -85,6 +87,7 @@ CURVES: list[dict[str, Any]] = [
     for step in (1, 2, 3, 4)
 ]
 PICTURE = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+DECODING = [Problem("decode", kind, "said") for kind in ("truncated", "<u>")]
 NOTHING = Report(results=[], curves=[], pictures=[], facts={}, unread=[])
 
 
@@ -96,7 +99,7 @@ def full(results: list[ProbeResult], tmp_path_factory: pytest.TempPathFactory) -
         curves=CURVES,
         pictures=[PICTURE, PICTURE + 1],
         facts={"manifest SHA-256": "abc<def>", "<b>": "<i>"},
-        unread=["open|missing|no such file", "decode|truncated|x", "decode|<u>|y"],
+        unread=[Problem("open", "missing", "no such file"), *DECODING],
     )
     path = tmp_path_factory.mktemp("report") / "report.html"
     assert write_report(report, path) == path
@@ -121,12 +124,36 @@ def test_tables_hold_the_test_metrics(full: str, results: list[ProbeResult]) -> 
         names = ("mae", "rmse", "r2", "pearson")
         if result.task is VIEW:
             names = ("accuracy", "balanced_accuracy", "auroc")
-        assert row == [result.features, *(f"{result.test[name]:.3f}" for name in names)]
+        bounds = [result.intervals[name] for name in names]
+        assert row == [
+            result.features,
+            *(
+                f"{result.test[name]:.3f} [{low:.3f}, {high:.3f}]"
+                for name, (low, high) in zip(names, bounds, strict=True)
+            ),
+        ]
+
+
+def marked(page: str) -> list[str]:
+    """The rows in bold."""
+    return [part.split("</td>")[0] for part in page.split("<tr class=best><td>")[1:]]
 
 
 def test_the_best_row_of_every_task_is_marked(full: str) -> None:
-    marked = [part.split("</td>")[0] for part in full.split("<tr class=best><td>")[1:]]
-    assert marked == ["pretrained", "pretrained"]
+    assert marked(full) == ["pretrained", "pretrained"]
+
+
+def test_what_the_interval_does_not_carry_is_not_marked(
+    results: list[ProbeResult], tmp_path: Path
+) -> None:
+    """Two probes that differ by chance: neither is in bold, though one has the better score."""
+    noise = np.random.default_rng(1).normal(size=(80, 3))
+    ids = [str(i) for i in range(80)]
+    labels = Labels(ids, np.array(ids), SPLITS, np.random.default_rng(2).normal(55, 10, 80))
+    pair = [fit_probe(EF, labels, name, noise[:, i:]) for i, name in enumerate(("one", "other"))]
+    assert pair[0].test["mae"] != pair[1].test["mae"]
+    page = write_report(replace(NOTHING, results=pair), tmp_path / "page.html").read_text()
+    assert marked(page) == []
 
 
 def test_names_are_escaped(full: str) -> None:
@@ -134,7 +161,7 @@ def test_names_are_escaped(full: str) -> None:
     assert not {"b", "i", "u", "ef", "psax", "weights"} & set(page.tags)
     assert "<EF> & more" in page.text
     assert "abc<def>" in page.text
-    assert "8 test clips, in %" in page.text
+    assert "48 test clips, in %" in page.text
 
 
 def test_figures_are_drawn_and_pictures_are_exact(full: str) -> None:

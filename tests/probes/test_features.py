@@ -14,15 +14,17 @@ import torch
 from echojepa.data.decode.frames import read_frames
 from echojepa.data.manifest import read_manifest, with_absolute_uris
 from echojepa.data.sampling import ClipConfig
-from echojepa.errors import CheckpointError, ClipError
-from echojepa.models.encoder import EncoderConfig, VideoEncoder
-from echojepa.models.weights import save_encoder
+from echojepa.encoders.frozen import PooledFeatures, TokenFeatures
+from echojepa.encoders.ours import RandomSource
+from echojepa.errors import ClipError
+from echojepa.models.attention import Grid
+from echojepa.models.encoder import EncoderConfig
 from echojepa.phantom.files.write import write_video
-from echojepa.probes.features import EncoderSource, FeatureExtractor, encode, load_view, pool
+from echojepa.probes.features import FeatureExtractor, load_view, pool
 
 CLIP = ClipConfig(num_frames=4, fps=10.0, size=16)
 TINY = EncoderConfig(width=24, depth=1, num_heads=2, patch_size=8)
-SOURCES = {"random": EncoderSource(None, TINY, seed=1), "other": EncoderSource(None, TINY, seed=2)}
+SOURCES = {"random": RandomSource(TINY, CLIP, seed=1), "other": RandomSource(TINY, CLIP, seed=2)}
 
 
 @pytest.fixture
@@ -40,34 +42,30 @@ def by_clip(columns: dict[str, Any], name: str) -> dict[str, np.ndarray]:
 
 def test_mean_pooling() -> None:
     tokens = torch.arange(24.0).reshape(1, 6, 4)
-    assert pool(tokens, 2, "mean").tolist() == [[10.0, 11.0, 12.0, 13.0]]
+    features = TokenFeatures(tokens, Grid(2, 3, 1))
+    assert pool(features, "mean").tolist() == [[10.0, 11.0, 12.0, 13.0]]
 
 
 def test_the_second_half_is_the_deviation_over_time() -> None:
     tokens = torch.zeros(2, 6, 3)  # 3 times of 2 tokens
     tokens[0, :, 0] = torch.tensor([1.0, 3.0, 4.0, 6.0, 8.0, 8.0])  # means 2, 5 and 8
     tokens[0, :, 1] = torch.tensor([-5.0, 5.0, -7.0, 7.0, -9.0, 9.0])  # means 0: space, not time
-    pooled = pool(tokens, 3, "mean_std")
+    pooled = pool(TokenFeatures(tokens, Grid(3, 1, 2)), "mean_std")
     assert pooled.shape == (2, 6)
     assert pooled[0].tolist() == pytest.approx([5.0, 0.0, 0.0, 6**0.5, 0.0, 0.0])
     assert not pooled[1].any()
 
 
 def test_pooling_is_float32_and_takes_a_single_time_step() -> None:
-    pooled = pool(torch.ones(2, 3, 4, dtype=torch.bfloat16), 1, "mean_std")
+    tokens = torch.ones(2, 3, 4, dtype=torch.bfloat16)
+    pooled = pool(TokenFeatures(tokens, Grid(1, 3, 1)), "mean_std")
     assert pooled.dtype == torch.float32
     assert pooled.tolist() == [[1.0] * 4 + [0.0] * 4] * 2
 
 
-def test_encoding_is_pooling_what_the_encoder_gives() -> None:
-    encoder = VideoEncoder(TINY).eval()
-    clips = np.random.default_rng(0).integers(0, 256, (3, 4, 16, 16, 3), np.uint8)
-    found = encode(encoder, clips, "mean_std")
-    assert found.shape == (3, 48)
-    assert found.dtype == np.float32
-    for i in range(3):
-        alone = encode(encoder, clips[i : i + 1], "mean")[0]
-        np.testing.assert_allclose(found[i, :24], alone, atol=1e-5)
+def test_features_that_are_pooled_already_stay_as_they_are() -> None:
+    values = torch.randn(2, 5)
+    assert torch.equal(pool(PooledFeatures(values), "mean_std"), values)
 
 
 def test_the_view_is_the_middle_of_the_video(tmp_path: Path) -> None:
@@ -84,7 +82,7 @@ def test_the_view_is_the_middle_of_the_video(tmp_path: Path) -> None:
 
 
 def test_every_encoder_gives_one_row_per_clip(rows: list[dict[str, Any]]) -> None:
-    columns = FeatureExtractor(SOURCES, CLIP, "mean_std")(rows)
+    columns = FeatureExtractor(SOURCES, "mean_std")(rows)
     assert set(columns) == {"clip_id", "problem", "random", "other"}
     assert columns["clip_id"].tolist() == [row["clip_id"] for row in rows]
     assert columns["problem"].tolist() == [""] * 7
@@ -96,7 +94,7 @@ def test_every_encoder_gives_one_row_per_clip(rows: list[dict[str, Any]]) -> Non
 
 
 def test_features_belong_to_clips_not_to_places(rows: list[dict[str, Any]]) -> None:
-    extract = FeatureExtractor(SOURCES, CLIP, "mean_std")
+    extract = FeatureExtractor(SOURCES, "mean_std")
     order = [4, 0, 6, 2, 5, 1, 3]
     expected, found = extract(rows), extract([rows[i] for i in order])
     for name in SOURCES:
@@ -107,7 +105,7 @@ def test_features_belong_to_clips_not_to_places(rows: list[dict[str, Any]]) -> N
 
 
 def test_an_unreadable_clip_keeps_its_row(rows: list[dict[str, Any]], tmp_path: Path) -> None:
-    extract = FeatureExtractor(SOURCES, CLIP, "mean")
+    extract = FeatureExtractor(SOURCES, "mean")
     expected = extract(rows)
     broken = tmp_path / "secret-name.mp4"
     broken.write_bytes(Path(rows[3]["uri"]).read_bytes()[:200])
@@ -129,14 +127,21 @@ def test_an_unreadable_clip_keeps_its_row(rows: list[dict[str, Any]], tmp_path: 
 
 def test_a_batch_of_nothing_but_unreadable_clips(rows: list[dict[str, Any]]) -> None:
     damaged = [{**row, "uri": "/nowhere/at/all.mp4"} for row in rows[:2]]
-    found = FeatureExtractor(SOURCES, CLIP, "mean")(damaged)
+    found = FeatureExtractor(SOURCES, "mean")(damaged)
     assert np.isnan(found["random"]).all() and found["random"].shape == (2, 24)
     with pytest.raises(ClipError):
         load_view(damaged[0], CLIP)
 
 
+def test_an_encoder_that_wants_other_frames_gets_them(rows: list[dict[str, Any]]) -> None:
+    large = RandomSource(TINY, CLIP.model_copy(update={"size": 32, "num_frames": 6}), seed=1)
+    found = FeatureExtractor({**SOURCES, "large": large}, "mean")(rows)
+    assert found["large"].shape == (7, 24)
+    assert not np.allclose(found["large"], found["random"])
+
+
 def test_several_encoders_share_one_decoding(rows: list[dict[str, Any]]) -> None:
-    extract = FeatureExtractor(SOURCES, CLIP, "mean")
+    extract = FeatureExtractor(SOURCES, "mean")
     decoded = 0
 
     def count(frame: FrameType, event: str, _: object) -> None:
@@ -149,22 +154,3 @@ def test_several_encoders_share_one_decoding(rows: list[dict[str, Any]]) -> None
     finally:
         sys.setprofile(None)
     assert decoded == len(rows)
-
-
-def test_a_random_encoder_is_its_seed() -> None:
-    one, same, other = (EncoderSource(None, TINY, seed).build() for seed in (1, 1, 2))
-    weights = [encoder.state_dict()["blocks.0.attn.qkv.weight"] for encoder in (one, same, other)]
-    assert torch.equal(weights[0], weights[1])
-    assert not torch.equal(weights[0], weights[2])
-    assert not one.training
-    assert not any(parameter.requires_grad for parameter in one.parameters())
-
-
-def test_an_encoder_folder_is_loaded(tmp_path: Path) -> None:
-    saved = VideoEncoder(TINY)
-    folder = save_encoder(tmp_path / "e", TINY, saved.state_dict(), CLIP.model_dump(), "")
-    built = EncoderSource(str(folder), TINY).build()
-    assert all(torch.equal(t, built.state_dict()[n]) for n, t in saved.state_dict().items())
-    assert not built.training
-    with pytest.raises(CheckpointError):
-        EncoderSource(str(tmp_path / "none"), TINY).build()

@@ -21,7 +21,8 @@ SPLITS = np.repeat(["train", "val", "test"], [120, 60, 60])
 
 def labels(values: NDArray[np.generic], splits: NDArray[np.str_] = SPLITS) -> Labels:
     """Labels of as many clips, in the order train, val, test."""
-    return Labels([f"clip{i}" for i in range(len(values))], splits, values)
+    ids = [f"clip{i}" for i in range(len(values))]
+    return Labels(ids, np.array(ids), splits, values)
 
 
 def noise(num_features: int = 10, seed: int = 0) -> Floats:

@@ -13,13 +13,16 @@ from numpy.typing import NDArray
 from echojepa.data.manifest import read_manifest, with_absolute_uris, write_manifest
 from echojepa.data.sampling import ClipConfig
 from echojepa.errors import ManifestError
+from echojepa.models.attention import Grid
 from echojepa.probes.online import OnlineProbe, OnlineProbeConfig
 from echojepa.probes.tasks import Task
+from echojepa.train.collectives import World
 
 CLIP = ClipConfig(num_frames=4, fps=10.0, size=16)
-NUM_TIMES = 2
+GRID = Grid(2, 2, 2)
 EF = Task(name="ef", label="lvef", kind="regression")
 VIEW = Task(name="view", label="view", kind="classification")
+ALONE = World(0, 1)
 Arrays = list[NDArray[np.float32]]
 
 
@@ -32,8 +35,8 @@ class CountingEncoder:
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         self.sizes.append(len(pixels))
-        x = pixels.double().reshape(-1, NUM_TIMES, 2, 2, 8, 2, 8, 3) / 255
-        tubelets = x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(len(pixels), NUM_TIMES * 4, -1)
+        x = pixels.double().reshape(-1, GRID.frames, 2, 2, 8, 2, 8, 3) / 255
+        tubelets = x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(len(pixels), GRID.frames * 4, -1)
         return torch.tanh(tubelets @ self._weight.double())
 
 
@@ -42,11 +45,9 @@ def config(task: Task, **settings: int) -> OnlineProbeConfig:
     return OnlineProbeConfig(task=task, **{"num_train": 7, "num_val": 4, "batch": 2, **settings})
 
 
-def open_probe(
-    manifest: Path, task: Task, ranks: tuple[int, int] = (0, 1), **settings: int
-) -> OnlineProbe:
+def open_probe(manifest: Path, task: Task, world: World = ALONE, **settings: int) -> OnlineProbe:
     """The probe of one rank."""
-    return OnlineProbe(config(task, **settings), str(manifest), CLIP, NUM_TIMES, ranks)
+    return OnlineProbe(config(task, **settings), str(manifest), CLIP, GRID, world)
 
 
 def alone(array: NDArray[np.float32]) -> Arrays:
@@ -60,7 +61,9 @@ def test_any_number_of_ranks_gives_the_same_scores(
     phantom_manifest: Path, task: Task, num_ranks: int
 ) -> None:
     expected = open_probe(phantom_manifest, task)(CountingEncoder(), alone)
-    probes = [open_probe(phantom_manifest, task, (rank, num_ranks)) for rank in range(num_ranks)]
+    probes = [
+        open_probe(phantom_manifest, task, World(rank, num_ranks)) for rank in range(num_ranks)
+    ]
     encoders = [CountingEncoder() for _ in probes]
     arrays: Arrays = []
 

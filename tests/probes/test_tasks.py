@@ -19,6 +19,7 @@ def table(**columns: list[Any]) -> pa.Table:
     """Six clips: two per split."""
     base: dict[str, Any] = {
         "clip_id": ["a", "b", "c", "d", "e", "f"],
+        "patient_id": ["p", "p", "q", "q", "r", "r"],
         "split": ["train", "train", "val", "val", "test", "test"],
         "view": ["A4C", "A2C", "A4C", "A2C", "A4C", "A2C"],
         "lvef": [10.0, 20.0, 30.0, 40.0, 50.0, 60.0],
@@ -110,7 +111,7 @@ def test_picks_stay_when_clips_are_added() -> None:
     assert len(kept) > 20
 
 
-def test_picks_are_the_same_for_ever() -> None:
+def test_picks_never_change() -> None:
     assert picked(["a", "b", "c", "d", "e"], 5) == ["d", "c", "e", "a", "b"]
 
 

@@ -16,8 +16,8 @@ from echojepa.errors import ConfigError, StorageError
 from echojepa.pretrain import PretrainConfig
 from echojepa.runs.audit import audit_run
 from echojepa.runs.folder import RunFolder
-from echojepa.runs.mirror import restore
-from echojepa.runs.storage import Place
+from echojepa.runs.mirror import fetch_lost_run
+from echojepa.runs.storage import StorageFolder
 
 Tree = dict[str, Any]
 
@@ -42,7 +42,7 @@ def fetched(tree: Tree) -> Path | None:
     """What the launcher does before it opens the run folder."""
     config = validate(tree, PretrainConfig, "test")
     clips = config.data.clips()
-    return restore(tree["mirror"], RunFolder(tree["run_dir"]), config, clips.fingerprint)
+    return fetch_lost_run(tree["mirror"], RunFolder(tree["run_dir"]), config, clips.fingerprint)
 
 
 @pytest.mark.integration
@@ -106,7 +106,7 @@ def test_the_copy_of_another_run_is_left_alone(tree: Tree, tmp_path: Path) -> No
     before = names(tmp_path / "mirror")
     pretrain_plain(other)
     reasons = {e["reason"] for e in RunFolder(other["run_dir"]).events("not_mirrored")}
-    assert any("the place holds the copy of another run" in reason for reason in reasons)
+    assert any("the storage holds the copy of another run" in reason for reason in reasons)
     assert names(tmp_path / "mirror") == before
     assert fetched(tree) is None
 
@@ -126,9 +126,9 @@ def test_an_abandoned_history_leaves_the_copy(tree: Tree, tmp_path: Path) -> Non
 def test_a_place_that_cannot_be_written_is_said_at_once(tree: Tree, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match=r"cannot be written.*bucket and the credentials"):
-        Place.of(str(tmp_path / "file")).check()
-    with pytest.raises(StorageError, match="not a place to copy to"):
-        Place.of("nonsense://x")
+        StorageFolder.of(str(tmp_path / "file")).check()
+    with pytest.raises(StorageError, match="not a folder that can be copied to"):
+        StorageFolder.of("nonsense://x")
     with pytest.raises(ConfigError, match="must not hold credentials"):
         validate({**tree, "mirror": "s3://key:secret@bucket/run"}, PretrainConfig, "test")
 
@@ -139,8 +139,8 @@ def storage(s3_server: tuple[int, Behaviour], tmp_path: Path) -> tuple[str, Beha
     port, behaviour = s3_server
     behaviour.reset()
     place = url(port, f"bucket/{tmp_path.name}/run")
-    Place.of(place).filesystem.create_dir("bucket")
-    Place.of(place).check()
+    StorageFolder.of(place).filesystem.create_dir("bucket")
+    StorageFolder.of(place).check()
     return place, behaviour
 
 
@@ -168,7 +168,7 @@ def test_expired_credentials_are_an_event_and_the_run_goes_on(
     tree["mirror"] = place
     behaviour.always = "expired"
     with pytest.raises(StorageError, match="cannot be written"):
-        Place.of(place).check()
+        StorageFolder.of(place).check()
     with pytest.raises(StorageError, match="cannot be fetched"):
         fetched(tree)
     pretrain_plain(stopped_at(tree, 4))
@@ -184,18 +184,18 @@ def test_the_loop_does_not_wait_for_slow_storage(
     tree: Tree, storage: tuple[str, Behaviour], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At a rate at which one copy outlasts all steps, saves take what they take without copies."""
-    from echojepa.runs.saver import Saver
+    from echojepa.runs.saver import RunSaver as Saver
 
     place, behaviour = storage
     seconds: list[float] = []
-    save = Saver.__call__
+    save = Saver.save
 
     def timed(self: Saver, state: Any) -> None:
         began = time.perf_counter()
         save(self, state)
         seconds.append(time.perf_counter() - began)
 
-    monkeypatch.setattr(Saver, "__call__", timed)
+    monkeypatch.setattr(Saver, "save", timed)
     began = time.perf_counter()
     pretrain_plain({**tree, "mirror": None, "run_dir": f"{tree['run_dir']}_plain"})
     step = (time.perf_counter() - began - sum(seconds)) / 8

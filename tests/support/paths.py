@@ -1,8 +1,9 @@
-"""Where the tests' own data is (golden values, schemas), and what lies in a folder."""
+"""Where the repository and the tests' own data are (golden values, schemas); files of a folder."""
 
 from pathlib import Path
 
-DATA = Path(__file__).parents[1] / "data"
+ROOT = Path(__file__).parents[2]
+DATA = ROOT / "tests" / "data"
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -9,7 +9,7 @@ import multiprocessing as mp
 import os
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +80,16 @@ class RankWorker(LocalWorker):
         self.rank = dist.get_rank()
         self.world_size = dist.get_world_size()
 
-    def engine(self, module: nn.Module, config: OptimizerConfig, shape: StreamShape) -> Engine:
+    def engine(
+        self,
+        module: nn.Module,
+        averages: Mapping[str, str],
+        config: OptimizerConfig,
+        shape: StreamShape,
+    ) -> Engine:
         from echojepa.train.zero_engine import ZeroEngine
 
-        return ZeroEngine(module, config, (shape.micro_batch, shape.accumulation))
+        return ZeroEngine(module, averages, config, shape)
 
 
 def pretrain_on_ranks(tree: dict[str, Any], num_ranks: int) -> list[float]:

@@ -9,9 +9,11 @@ import torch
 import torch.distributed as dist
 from support.ranks import run_ranks
 
+from echojepa.data.stream import StreamShape
 from echojepa.models.encoder import EncoderConfig
 from echojepa.models.predictor import PredictorConfig
-from echojepa.objectives.jepa import Jepa, JepaConfig, ModelConfig, target_twin
+from echojepa.objectives.jepa import Jepa, JepaConfig
+from echojepa.objectives.objective import ModelConfig, twins
 from echojepa.runs.shards import ShardReader, reshard, write_shards
 from echojepa.train.engine import OptimizerConfig, Schedule
 from echojepa.train.zero_engine import ZeroEngine
@@ -23,6 +25,7 @@ MODEL = ModelConfig(
     predictor=PredictorConfig(width=16, depth=1, num_heads=2, num_mask_tokens=3),
     activation_checkpointing=True,
 )
+AVERAGES = {"target.": "encoder."}
 OPTIMIZER: dict[str, Any] = {"lr": Schedule(peak=1e-3), "max_micro_batch": 4}
 
 
@@ -33,7 +36,9 @@ def build(precision: str) -> Jepa:
 
 def make(precision: str = "float32", **settings: Any) -> ZeroEngine:
     config = OptimizerConfig(**OPTIMIZER, precision=precision, **settings)
-    return ZeroEngine(build(precision), config, (2, 1))
+    world_size = dist.get_world_size()
+    shape = StreamShape(2 * world_size, world_size, 2, 1, 2)
+    return ZeroEngine(build(precision), AVERAGES, config, shape)
 
 
 def batch(step: int) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]:
@@ -47,7 +52,7 @@ def batch(step: int) -> tuple[torch.Tensor, list[torch.Tensor], list[torch.Tenso
 def train(
     engine: ZeroEngine, step: int, factor: float = 1.0, wd: float = 0.0
 ) -> tuple[bool, float]:
-    losses, *_ = engine.forward(*batch(step))
+    losses = engine.forward(*batch(step)).losses
     engine.backward(losses.mean() * factor / dist.get_world_size(), last=True)
     result = engine.step(1e-3, wd)
     return result.applied, result.gradient_norm
@@ -114,7 +119,7 @@ def planted() -> list[dict[str, Any]]:
     train(engine, 0)
     found = []
     for number, (where, value) in enumerate(POISONS, start=1):
-        engine.update_target(0.9)
+        engine.update_averages(0.9)
         before, steps = snapshot(engine), adam_steps(engine)
         struck = dist.get_rank() == 1
         hook = poison(engine, where, value) if struck and where != "loss" else None
@@ -196,7 +201,7 @@ def restored(folder: str, precision: str) -> tuple[list[float], list[float]]:
     engine = make(precision)
     for step in range(3):
         train(engine, step)
-        engine.update_target(0.5)
+        engine.update_averages(0.5)
     rank, world = dist.get_rank(), dist.get_world_size()
     from pathlib import Path
 
@@ -221,21 +226,22 @@ def test_the_first_step_after_loading_runs_on_the_loaded_weights(
 def averaged(num_steps: int) -> dict[str, Any]:
     """EMA against a float64 replay of the masters, and the target's forward against its shards."""
     engine = make("bfloat16")
-    replay = {n: t.double() for n, t in engine._target.items()}
+    replay = {n: t.double() for n, t in engine._averages.items()}
+    twin = twins(replay, AVERAGES)
     for step in range(num_steps):
         pixels, context, hidden = batch(step)
-        losses, *_ = engine.forward(pixels, context[:1], hidden[:1])
+        losses = engine.forward(pixels, context[:1], hidden[:1]).losses
         engine.backward(losses.mean() / dist.get_world_size(), last=True)
         assert engine.step(1e-3, 0.0).applied
-        engine.update_target(0.99925)
+        engine.update_averages(0.99925)
         masters = engine._masters()
         for name, average in replay.items():
-            average += (1 - 0.99925) * (masters[target_twin(name)].double() - average)
-    errors = [float((engine._target[n].double() - replay[n]).norm()) for n in replay]
-    moved = [float((replay[n] - engine._masters()[target_twin(n)]).norm()) for n in replay]
+            average += (1 - 0.99925) * (masters[twin[name]].double() - average)
+    errors = [float((engine._averages[n].double() - replay[n]).norm()) for n in replay]
+    moved = [float((replay[n] - engine._masters()[twin[n]]).norm()) for n in replay]
     published = all(
         torch.equal(engine._parameters[n].ds_tensor, t.to(torch.bfloat16))
-        for n, t in engine._target.items()
+        for n, t in engine._averages.items()
     )
     return {
         "error": max(errors),
@@ -258,8 +264,8 @@ def forward_difference(engine: ZeroEngine) -> float:
         state[name].copy_(whole)
     pixels, _, _ = batch(999)
     with torch.no_grad():
-        ours = engine.forward(pixels, [], [])[1].float()
-        theirs = plain(pixels, [], [])[1].float()
+        ours = engine.forward(pixels).features["target"].float()
+        theirs = plain(pixels).features["target"].float()
     return float((ours - theirs).abs().max())
 
 

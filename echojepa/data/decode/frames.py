@@ -10,20 +10,16 @@ a silently shorter clip.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal, TypeVar
+from typing import Literal
 
 from echojepa.data.decode import dicom, remote, video
 from echojepa.data.decode.video import Frames, Source
-from echojepa.errors import ClipError, StorageError
 
-T = TypeVar("T")
 PATIENCE_SECONDS = 30.0
 """With an object store that fails, where nothing else is said."""
-_STORAGE = "storage"
 DecoderName = Literal["auto", "pyav", "decord", "dicom"]
 
 
@@ -102,38 +98,6 @@ def read_frames(
     chosen = _choose(uri, decoder)
     source = open_source(uri, patience_seconds)
     return chosen.read(source, [int(i) for i in indices], num_promised)
-
-
-def attempt(action: Callable[[], T]) -> tuple[T | None, str]:
-    """The one boundary at which a clip may fail: its value, or a problem that can be recorded.
-
-    Decoders are other people's code over other people's files. Whatever they raise must not take
-    the other clips of a block down, so everything is caught here, and only here; it is counted
-    (`max_bad_fraction`) and recorded (`rejected.parquet`), never dropped.
-
-    Storage that fails is not a bad clip: its problem has the stage "storage", and whoever receives
-    problems passes them to `raise_if_storage_failed` first.
-
-    Returns:
-        (value, "") or (None, "stage|kind|message").
-    """
-    try:
-        return action(), ""
-    except ClipError as error:
-        return None, f"{error.stage}|{error.kind}|{error.message}"
-    except StorageError as error:
-        return None, f"{_STORAGE}|unavailable|{json.dumps(error.args)}"
-    except Exception as error:  # noqa: BLE001 - see above
-        return None, f"decode|unexpected|{type(error).__name__}"
-
-
-def raise_if_storage_failed(problems: Iterable[str]) -> None:
-    """Raise `StorageError` if one of these problems is the storage's and not its clip's."""
-    for problem in problems:
-        stage, _, said = problem.partition("|")
-        if stage == _STORAGE:
-            what, remedy, where = json.loads(said.partition("|")[2])
-            raise StorageError(what, remedy, where)
 
 
 def open_source(uri: str, patience_seconds: float = PATIENCE_SECONDS) -> Source:

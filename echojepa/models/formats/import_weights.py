@@ -37,17 +37,22 @@ _EVEN_DEPTHS = (4, 8, 12, 20, 24, 40)
 class ImportConfig(Strict):
     """What to take of a file, and what its shapes do not say."""
 
+    command = "import-weights"
+
     branch: Literal["target", "online"] = "target"
     """Which encoder, where the file holds both."""
     num_heads: int | None = Field(None, gt=0)
     """Attention heads; null where the width tells."""
     predictor_heads: int | None = Field(None, gt=0)
+    """The same of the predictor."""
     may_differ: tuple[str, ...] = ()
     """Patterns of names that may be missing, left over or of another shape, such as `head.*`."""
     num_frames: int = Field(16, gt=0)
     """Of the clips that evaluations show it."""
     fps: float = Field(8.0, gt=0)
+    """Frame rate of these clips."""
     size: int = Field(224, gt=0)
+    """Their side in pixels."""
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from echojepa.models.attention import Attention, Block, Grid
-from echojepa.models.encoder import VideoEncoder
+from echojepa.models.encoder import VideoEncoder, normalise
 from echojepa.models.predictor import Predictor
-from echojepa.models.preprocess import normalise
 from echojepa.objectives.jepa import Jepa
 
 Masks = list[torch.Tensor]

@@ -20,7 +20,8 @@ from typing import Any
 import ray
 
 from echojepa.config import load
-from echojepa.launch import pretrain as launch
+from echojepa.launch.pretrain import PretrainJob, launch
+from echojepa.on_ray import group
 
 STRIKE_AT = 15
 """Steps done when a fault strikes: in the middle between two checkpoints."""
@@ -35,10 +36,10 @@ def at_step(action: Callable[[], None]) -> Fault:
 
         train_step = Loop._train_step
 
-        def faulty(self: Any, batch: Any) -> Any:
+        def faulty(self: Any, batch: Any, weight: float) -> Any:
             if batch.step == STRIKE_AT and self.worker.rank == 1 and first_time():
                 action()
-            return train_step(self, batch)
+            return train_step(self, batch, weight)
 
         Loop._train_step = faulty  # type: ignore[method-assign]
 
@@ -102,12 +103,12 @@ FAULTS: dict[str, Fault] = {
 
 
 def main(address: str, config: str, fault: str | None = None) -> None:
-    job = load(config, [], launch.PretrainJob)
+    job = load(config, [], PretrainJob)
     if fault is not None:
         struck, plant, run_worker = (
             Path(job.run_dir).parent / "struck",
             FAULTS[fault],
-            launch._run_worker,
+            group.run_worker,
         )
 
         def first_time() -> bool:
@@ -120,9 +121,9 @@ def main(address: str, config: str, fault: str | None = None) -> None:
             plant(first_time)
             return run_worker(settings)
 
-        launch._run_worker = faulty_worker
+        group.run_worker = faulty_worker
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    launch.run(job, show_progress=False)
+    launch(job, show_progress=False)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,143 @@
+"""What an objective is: the seam between a way of learning and everything that runs it.
+
+A config builds an `Objective`; the objective builds the module that an engine trains, draws what
+the module needs beside the pixels, and states `Facts`: what its losses are called, which of its
+parameters are averages of which, which part leaves the run as the encoder, what deserves watching.
+Loop, engines, checkpoints, monitor and export know an objective by these alone.
+
+Shapes: B clips, T frames, H and W pixels, L losses, D width.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from echojepa.config import Strict, changeable
+from echojepa.cost import Pass
+from echojepa.data.stream import StreamShape
+from echojepa.models.attention import Grid
+from echojepa.models.encoder import EncoderConfig
+from echojepa.models.predictor import PredictorConfig
+from echojepa.randomness import Seeds
+
+Drawn = tuple[list[torch.Tensor], ...]
+"""What a forward pass needs beside the pixels: lists of tensors [B, ...], on the host."""
+
+
+class ModelConfig(Strict):
+    """Encoder and predictor."""
+
+    encoder: EncoderConfig
+    """The network that pretraining is for."""
+    predictor: PredictorConfig = PredictorConfig()
+    """The network that predicts what is hidden."""
+    activation_checkpointing: bool = changeable(False)
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+
+
+class Output(NamedTuple):
+    """What one forward pass gives (a NamedTuple: ZeRO's hooks look into it)."""
+
+    losses: torch.Tensor
+    """Per loss and clip, [L, B], float32, with gradient; in the order of `Facts.losses`."""
+    features: dict[str, torch.Tensor]
+    """Token features by the names of `Facts.watched`, [B, tokens, D], no gradient."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a run must know of its objective."""
+
+    losses: tuple[str, ...]
+    """Names of the losses; the metric of loss x is loss_x."""
+    num_terms: int
+    """What is minimised is the sum of the losses over this number."""
+    watched: Mapping[str, str]
+    """Features that statistics are made of: their name, and the prefix of their metrics. The first
+    are those of the encoder that leaves the run."""
+    exported: str
+    """Prefix of the parameters that leave the run as the encoder."""
+    online: str
+    """Prefix of the encoder that is trained; the same as `exported`, unless that is an average."""
+    averages: Mapping[str, str] = field(default_factory=dict)
+    """Prefix of parameters that are moving averages, and of those they average, name by name."""
+    predictor: str | None = None
+    """Prefix of the predictor, if there is one."""
+    card: Mapping[str, str] = field(default_factory=dict)
+    """Lines of the model card: what this encoder is, and what it was trained to do."""
+
+    @property
+    def exported_features(self) -> str:
+        """Name of the features of the encoder that leaves the run."""
+        return next(iter(self.watched))
+
+
+class Objective(ABC):
+    """One way to learn from clips without labels."""
+
+    facts: Facts
+    grid: Grid
+    """Token grid of a training clip."""
+
+    @abstractmethod
+    def module(self, dtype: torch.dtype) -> nn.Module:
+        """The whole module with fresh initial values from PyTorch's generator.
+
+        Its `forward(pixels, *drawn)` takes uint8 clips [B, T, H, W, 3] and what `draw` gives, and
+        returns an `Output`. Without `drawn` there are no losses, and the only features are those of
+        the encoder that leaves the run, for all tokens of the clip.
+
+        Args:
+            dtype: the engine's precision, to which pixels are normalised. (Asking a partitioned
+                parameter for it would gather that parameter.)
+        """
+
+    @abstractmethod
+    def draw(self, samples: NDArray[np.int64]) -> Drawn:
+        """What the module needs for these global sample indices [B], and for them alone."""
+
+    @abstractmethod
+    def hidden_tokens(self, samples: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """Token indices hidden from the encoder, one array [B, M] per mask; for pictures."""
+
+    @abstractmethod
+    def passes(self) -> tuple[Pass, ...]:
+        """The ways of one clip through transformers in a training step."""
+
+
+class ObjectiveConfig(Strict, ABC):
+    """The settings of one kind of objective."""
+
+    @abstractmethod
+    def check(self, model: ModelConfig) -> None:
+        """Raise `ValueError` if the objective cannot train this model."""
+
+    @abstractmethod
+    def check_shape(self, shape: StreamShape) -> None:
+        """Raise `ConfigError` if the objective cannot train on batches that are cut like this."""
+
+    @abstractmethod
+    def build(self, model: ModelConfig, grid: Grid, seeds: Seeds) -> Objective:
+        """The objective; raises `ConfigError` if it does not fit the grid."""
+
+
+def twins(names: Iterable[str], averages: Mapping[str, str]) -> dict[str, str]:
+    """Every average among parameter names, and the parameter that it averages.
+
+    >>> twins(["target.norm", "encoder.norm"], {"target.": "encoder."})
+    {'target.norm': 'encoder.norm'}
+    """
+    return {
+        name: online + name.removeprefix(average)
+        for name in names
+        for average, online in averages.items()
+        if name.startswith(average)
+    }

@@ -1,0 +1,116 @@
+"""Every setting of a config model, for people: key, type, default, bounds, meaning.
+
+The one source is the model itself; nothing here is declared a second time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from types import NoneType, UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined, to_jsonable_python
+
+from echojepa.config import Strict, nested_models
+from echojepa.errors import ConfigError
+
+_NAMES = {int: "integer", float: "number", str: "text", bool: "true or false", NoneType: "null"}
+_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "at least"}
+
+
+class Setting(NamedTuple):
+    """One key of a config."""
+
+    key: str
+    """Dotted; N stands for a position in a list."""
+    type: str
+    default: str
+    """As YAML; "required" if there is none, "" for a section whose keys have defaults."""
+    bounds: str
+    meaning: str
+    changeable: bool
+    """Whether it may differ when a run is resumed."""
+
+
+def list_settings(model: type[Strict], branch: str = "") -> list[Setting]:
+    """All settings of a model, or those at and below a dotted key.
+
+    Raises:
+        ConfigError: the model has no such branch.
+    """
+    every = list(_walk(model, "", changeable=False))
+    found = [s for s in every if not branch or f"{s.key}.".startswith(f"{branch}.")]
+    if not found:
+        top = sorted({s.key.partition(".")[0] for s in every})
+        raise ConfigError(
+            f"there is no setting {branch!r}", f"The branches are {', '.join(top)}.", "command line"
+        )
+    return found
+
+
+def as_markdown(settings: list[Setting]) -> str:
+    """A table; changeable settings carry a star."""
+    rows = ["| key | type | default | bounds | meaning |", "|---|---|---|---|---|"]
+    for s in settings:
+        star = " \\*" if s.changeable else ""
+        default = f"`{s.default}`" if s.default not in ("", "required") else s.default
+        cells = (f"`{s.key}`{star}", s.type, default, s.bounds, s.meaning)
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(rows)
+
+
+def _walk(model: type[Strict], prefix: str, *, changeable: bool) -> Iterator[Setting]:
+    for name, field in model.model_fields.items():
+        extra = field.json_schema_extra
+        free = changeable or (isinstance(extra, dict) and bool(extra.get("changeable_at_resume")))
+        key = f"{prefix}{name}"
+        inner = nested_models(field.annotation)
+        yield Setting(
+            key=key,
+            type=_type_text(field.annotation),
+            default=_default_text(field, is_section=bool(inner)),
+            bounds=_bounds_text(field),
+            meaning=" ".join((field.description or "").split()),
+            changeable=free,
+        )
+        is_list = get_origin(field.annotation) is tuple
+        for nested in inner:
+            yield from _walk(nested, f"{key}.N." if is_list else f"{key}.", changeable=free)
+
+
+def _type_text(annotation: Any) -> str:
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if annotation in _NAMES:
+        return _NAMES[annotation]
+    if isinstance(annotation, type) and issubclass(annotation, Strict):
+        return "section"
+    if origin is Literal:
+        return ", ".join(str(part) for part in parts)
+    if origin in (Union, UnionType):
+        return " or ".join(_type_text(part) for part in parts)
+    if origin is tuple:
+        if parts[-1] is Ellipsis:
+            return f"list of {_type_text(parts[0])}"
+        return f"{len(parts)} of {_type_text(parts[0])}"
+    assert origin is dict, f"no words for {annotation}"
+    return f"{_type_text(parts[1])} by {_type_text(parts[0])}"
+
+
+def _default_text(field: FieldInfo, *, is_section: bool) -> str:
+    if field.default is PydanticUndefined:
+        return "required" if not is_section or field.is_required() else ""
+    if isinstance(field.default, Strict):
+        return ""
+    return json.dumps(to_jsonable_python(field.default))
+
+
+def _bounds_text(field: FieldInfo) -> str:
+    found = []
+    for constraint in field.metadata:
+        for name, sign in _BOUNDS.items():
+            bound = getattr(constraint, name, None)
+            if bound is not None:
+                found.append(f"{sign} {bound}")
+    return ", ".join(found)
