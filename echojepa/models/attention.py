@@ -112,10 +112,12 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        """[B, N, D] to the same; `cos` and `sin` as in `Rotary`."""
         table = Rotary(cos, sin)
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         y = F.scaled_dot_product_attention(rotate(q, table), rotate(k, table), v)
-        return self.proj(y.transpose(1, 2).flatten(-2))
+        mixed: torch.Tensor = self.proj(y.transpose(1, 2).flatten(-2))
+        return mixed
 
 
 class Mlp(nn.Module):
@@ -131,7 +133,9 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
+        """[B, N, D] to the same."""
+        out: torch.Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
 
 
 class Block(nn.Module):
@@ -145,8 +149,10 @@ class Block(nn.Module):
         self.mlp = Mlp(width, hidden)
 
     def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        """[B, N, D] to the same; `cos` and `sin` as in `Rotary`."""
         x = x + self.attn(self.norm1(x), cos, sin)
-        return x + self.mlp(self.norm2(x))
+        out: torch.Tensor = x + self.mlp(self.norm2(x))
+        return out
 
 
 def initialise(module: nn.Module, blocks: nn.ModuleList) -> None:

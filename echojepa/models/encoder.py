@@ -79,6 +79,7 @@ class PatchProjection(nn.Module):
         nn.init.trunc_normal_(self.weight, std=0.02)
 
     def forward(self, tubelets: torch.Tensor) -> torch.Tensor:
+        """Flat tubelets [B, N, 3 x frames x side x side] to tokens [B, N, D]."""
         return F.linear(tubelets, self.weight.flatten(1), self.bias)
 
 
@@ -90,7 +91,9 @@ class PatchEmbed(nn.Module):
         self.proj = PatchProjection(config)
 
     def forward(self, tubelets: torch.Tensor) -> torch.Tensor:
-        return self.proj(tubelets)
+        """See `PatchProjection`."""
+        tokens: torch.Tensor = self.proj(tubelets)
+        return tokens
 
 
 class VideoEncoder(nn.Module):

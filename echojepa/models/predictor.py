@@ -96,7 +96,7 @@ class Predictor(nn.Module):
         recompute = self.activation_checkpointing
         x = run_blocks(self.predictor_blocks, x, table.cos, table.sin, recompute)
         visible, asked = x.split([keep.shape[1], hidden.shape[1]], dim=1)
-        predicted = self.predictor_proj(self.predictor_norm(asked))
+        predicted: torch.Tensor = self.predictor_proj(self.predictor_norm(asked))
         if not self.config.context_head:
             return predicted
         redrawn = self.predictor_proj_context(self.predictor_norm(visible))

@@ -132,7 +132,7 @@ def _reports(config: PretrainConfig, folder: RunFolder) -> list[NodeReport]:
     token.parent.mkdir(exist_ok=True)
     token.touch()
     try:
-        return ray.get(
+        reports: list[NodeReport] = ray.get(
             [
                 ray.remote(look)
                 .options(
@@ -146,6 +146,7 @@ def _reports(config: PretrainConfig, folder: RunFolder) -> list[NodeReport]:
         )
     finally:
         token.unlink()
+    return reports
 
 
 def _device_bytes() -> int:

@@ -41,7 +41,7 @@ class SaveRequest:
         self._file.unlink(missing_ok=True)
 
 
-class SaveBeforeResize(ControllerCallback):
+class SaveBeforeResize(ControllerCallback):  # type: ignore[misc]  # Ray has no types
     """Asks for a checkpoint whenever a running group is about to be resized."""
 
     def __init__(self, request: SaveRequest, wait_seconds: float) -> None:

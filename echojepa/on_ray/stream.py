@@ -32,7 +32,7 @@ _MAX_RESTARTS = 32
 _ROUND_SECONDS = 0.02
 
 
-class _Pace(ExecutionCallback):
+class _Pace(ExecutionCallback):  # type: ignore[misc]  # Ray has no types
     """A pause between two rounds of Ray Data's scheduler.
 
     While consumers are slower than decoders, which is how it should be, finished tasks wait to be

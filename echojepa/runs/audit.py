@@ -119,7 +119,8 @@ class Expected:
         if mixture is None:
             return []
         owners, _ = mixture.split(samples)
-        return np.bincount(owners, minlength=len(mixture.parts)).tolist()
+        counts: list[int] = np.bincount(owners, minlength=len(mixture.parts)).tolist()
+        return counts
 
 
 def audit(folder: Path, starts: dict[int, int], expected: Expected) -> AuditReport:

@@ -92,10 +92,12 @@ class RankWorker(LocalWorker):
         return ZeroEngine(module, averages, config, shape)
 
 
-def pretrain_on_ranks(tree: dict[str, Any], num_ranks: int) -> list[float]:
+def pretrain_on_ranks(
+    tree: dict[str, Any], num_ranks: int, model: type[PretrainConfig] = PretrainConfig
+) -> list[float]:
     """Pretrain with ZeRO-3 on `num_ranks` processes; returns the loss of every logged step."""
-    prepare(tree)
-    run_ranks(_pretrain_rank, num_ranks, tree)
+    prepare(tree, model)
+    run_ranks(_pretrain_rank, num_ranks, tree, model)
     return losses(tree)
 
 
@@ -105,9 +107,9 @@ def pretrain_plain(tree: dict[str, Any]) -> list[float]:
     return losses(tree)
 
 
-def prepare(tree: dict[str, Any]) -> PretrainConfig:
+def prepare(tree: dict[str, Any], model: type[PretrainConfig] = PretrainConfig) -> PretrainConfig:
     """Validate a config and create its run folder, as a launcher does."""
-    config = validate(tree, PretrainConfig, "test")
+    config = validate(tree, model, "test")
     clips = config.data.clips()
     RunFolder(config.run_dir).create(config, clips.fingerprint)
     return config
@@ -119,5 +121,5 @@ def losses(tree: dict[str, Any]) -> list[float]:
     return [loss for _, loss in sorted({line["step"]: line["loss"] for line in lines}.items())]
 
 
-def _pretrain_rank(tree: dict[str, Any]) -> None:
-    pretrain(validate(tree, PretrainConfig, "test"), RankWorker())
+def _pretrain_rank(tree: dict[str, Any], model: type[PretrainConfig]) -> None:
+    pretrain(validate(tree, model, "test"), RankWorker())

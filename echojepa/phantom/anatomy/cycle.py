@@ -43,7 +43,7 @@ class Cycle:
         It goes with the square root of the beat (Bazett, Heart 7:353, 1920), so that it takes a
         larger share of a short beat: 30 % at 45 beats per minute, 57 % at 160.
         """
-        return _SYSTOLE_SECONDS * self.beat_seconds**0.5
+        return float(_SYSTOLE_SECONDS * self.beat_seconds**0.5)
 
     def emptying(self, seconds: np.ndarray | float) -> np.ndarray:
         """Share of the stroke volume that is out of the ventricle: 0 at ED, 1 at ES."""

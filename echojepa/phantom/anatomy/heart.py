@@ -194,7 +194,7 @@ class Heart:
     @property
     def _root_cm(self) -> float:
         """Radius of the aortic root."""
-        return 0.95 * self.size**0.8
+        return float(0.95 * self.size**0.8)
 
     @property
     def _tricuspid_cm(self) -> float:

@@ -187,4 +187,4 @@ def _with_side_lobes(main_lobe: np.ndarray, height: float) -> np.ndarray:
     reach = 3 * (len(main_lobe) // 2)
     floor = np.hanning(2 * reach + 3)[1:-1].astype(np.float32) * main_lobe.max() * height
     floor[reach - len(main_lobe) // 2 : reach + len(main_lobe) // 2 + 1] += main_lobe
-    return floor
+    return np.asarray(floor)

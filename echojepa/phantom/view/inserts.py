@@ -45,6 +45,7 @@ class Leaflets(Tissue):
         self.level = level / np.sqrt(_LEAFLETS_PER_CM2 * 0.5)
 
     def place(self, moment: Moment) -> np.ndarray:
+        """See `Tissue`."""
         return moment.to_image(self._spots(moment.anatomy.valves[self._valve]))
 
     def _spots(self, valve: Valve) -> np.ndarray:
@@ -89,6 +90,7 @@ class Papillary(Tissue):
         self.level = np.full(len(self._offset), 0.9 / np.sqrt(_PAPILLARY_PER_ML * 0.32))
 
     def place(self, moment: Moment) -> np.ndarray:
+        """See `Tissue`."""
         return moment.to_image(self._spots(moment))
 
     def _spots(self, moment: Moment) -> np.ndarray:

@@ -152,6 +152,7 @@ class Wall(Tissue):
         self.level = _LEVEL * self._brightness(look, heart, plane) * patches(points, 2.5, rng)
 
     def place(self, moment: Moment) -> np.ndarray:
+        """See `Tissue`."""
         points = moment.anatomy.chambers[self._name].place(self._pieces)
         self._cover.hide(points, moment.anatomy)
         return moment.to_image(points)
@@ -183,6 +184,7 @@ class Field(Tissue):
     """Hides what the heart covers now."""
 
     def place(self, moment: Moment) -> np.ndarray:
+        """See `Tissue`."""
         placed = np.concatenate([self.points, np.zeros((len(self.points), 1))], axis=1)
         if self.cover is not None:
             inside = moment.to_heart(self.points)
@@ -236,7 +238,7 @@ def draw_in_wall(chamber: Chamber, rng: np.random.Generator) -> Pieces:
 
 def _cumulative(shares: np.ndarray) -> np.ndarray:
     """The distribution function [n + 1] of shares [n]."""
-    return np.concatenate([[0.0], np.cumsum(shares)]) / shares.sum()
+    return np.asarray(np.concatenate([[0.0], np.cumsum(shares)]) / shares.sum())
 
 
 def _facing(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:
