@@ -1,6 +1,6 @@
 """Typed errors and the process exit codes they stand for.
 
-Two families exist. A `UserError` means that the person who started the command can mend it: the
+Two families exist. A `UserError` means that the person who started the command can fix it: the
 command line prints it as one line (what, where, remedy) and exits with 2. A `BrokenInvariantError`
 means that this software is wrong: it is never caught, and its traceback is wanted.
 """
@@ -25,8 +25,8 @@ class UserError(Exception):
         self.where = where
 
     def __str__(self) -> str:
-        place = f" [{self.where}]" if self.where else ""
-        return f"{self.what}{place}. {self.remedy}"
+        where = f" [{self.where}]" if self.where else ""
+        return f"{self.what}{where}. {self.remedy}"
 
 
 class ConfigError(UserError):

@@ -46,7 +46,7 @@ class Seeds:
 class SampleRng:
     """Counter-based random numbers of one sample, from raw Philox-4x64 output (Salmon et al. 2011).
 
-    Only raw 64-bit output is used, whose stream NumPy guarantees for ever; the mapping to floats
+    Only raw 64-bit output is used, whose stream NumPy guarantees forever; the mapping to floats
     and integers is ours, so a sample does not change with the NumPy version.
     """
 
@@ -83,6 +83,9 @@ class Permutation:
 
     def __call__(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions [M] in [0, n) to elements [M] in [0, n)."""
+        # The network permutes [0, 4^half_bits), at most four times n. What lands outside [0, n) is
+        # encrypted again until it is inside: following a permutation's cycle from inside, one comes
+        # back inside, and no two walks meet. So the whole is a permutation of [0, n).
         out = self._encrypt(index.astype(np.uint64))
         outside = out >= self.n
         while outside.any():

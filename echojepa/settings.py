@@ -61,23 +61,28 @@ def as_markdown(settings: list[Setting]) -> str:
     return "\n".join(rows)
 
 
-def _walk(model: type[Strict], prefix: str, *, changeable: bool) -> Iterator[Setting]:
+def _walk(
+    model: type[Strict], prefix: str, *, changeable: bool, given: Strict | None = None
+) -> Iterator[Setting]:
+    """All settings of a model; `given` is the value that its parent has by default, if any."""
     for name, field in model.model_fields.items():
         extra = field.json_schema_extra
         free = changeable or (isinstance(extra, dict) and bool(extra.get("changeable_at_resume")))
         key = f"{prefix}{name}"
-        inner = nested_models(field.annotation)
+        default = field.default if given is None else getattr(given, name)
         yield Setting(
             key=key,
             type=_type_text(field.annotation),
-            default=_default_text(field, is_section=bool(inner)),
+            default=_default_text(default),
             bounds=_bounds_text(field),
             meaning=" ".join((field.description or "").split()),
             changeable=free,
         )
         is_list = get_origin(field.annotation) is tuple
-        for nested in inner:
-            yield from _walk(nested, f"{key}.N." if is_list else f"{key}.", changeable=free)
+        inside = default if isinstance(default, Strict) else None
+        for nested in nested_models(field.annotation):
+            below = f"{key}.N." if is_list else f"{key}."
+            yield from _walk(nested, below, changeable=free, given=inside)
 
 
 def _type_text(annotation: Any) -> str:
@@ -98,12 +103,12 @@ def _type_text(annotation: Any) -> str:
     return f"{_type_text(parts[1])} by {_type_text(parts[0])}"
 
 
-def _default_text(field: FieldInfo, *, is_section: bool) -> str:
-    if field.default is PydanticUndefined:
-        return "required" if not is_section or field.is_required() else ""
-    if isinstance(field.default, Strict):
+def _default_text(default: Any) -> str:
+    if default is PydanticUndefined:
+        return "required"
+    if isinstance(default, Strict):
         return ""
-    return json.dumps(to_jsonable_python(field.default))
+    return json.dumps(to_jsonable_python(default))
 
 
 def _bounds_text(field: FieldInfo) -> str:

@@ -1,4 +1,4 @@
-"""Errors: what a user can mend is one line and exit code 2; anything else keeps its traceback."""
+"""Errors: what a user can fix is one line and exit code 2; anything else keeps its traceback."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_every_kind_of_user_error_is_known() -> None:
 @pytest.mark.parametrize("kind", USER_ERRORS)
 @pytest.mark.parametrize("where", [None, "a/b.yaml"])
 def test_user_errors_survive_pickling(kind: type[UserError], where: str | None) -> None:
-    error = kind("what is wrong", "Mend it.", where)
+    error = kind("what is wrong", "Fix it.", where)
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is kind
     assert (again.what, again.remedy, again.where) == (error.what, error.remedy, error.where)

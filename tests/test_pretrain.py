@@ -206,8 +206,8 @@ def test_weights_are_not_taken_under_other_rotary_positions(tree: Tree) -> None:
     """Shapes do not tell them, so that nothing but the features would show it."""
     pretrain_plain(tree)
     other = variant(tree, "other") | {"init_from": f"{tree['run_dir']}/encoder"}
-    other["model"]["encoder"]["rotary"] = {"layout": "paired"}
-    with pytest.raises(CheckpointError, match="the weights want rotary layout='tiled'"):
+    other["model"]["encoder"]["rotary"] = {"frequencies": "paired"}
+    with pytest.raises(CheckpointError, match="the weights want rotary frequencies='tiled'"):
         pretrain_plain(other)
 
 

@@ -106,14 +106,14 @@ def open_clips(
 
 
 def _by_data_set(
-    table: pa.Table, mixture: MixtureConfig, place: str
+    table: pa.Table, mixture: MixtureConfig, source: str
 ) -> tuple[pa.Table, dict[str, int]]:
     """The rows data set by data set, in manifest order within each, and how many each has."""
     if mixture.by not in table.column_names:
         raise ManifestError(
             f"there is no column {mixture.by!r} to name data sets; there are {table.column_names}",
             "Name one of them in data.mixture.by.",
-            place,
+            source,
         )
     try:
         names = table[mixture.by].cast(pa.string())
@@ -123,7 +123,7 @@ def _by_data_set(
         raise ManifestError(
             f"column {mixture.by!r} holds {table[mixture.by].type}, not names of data sets",
             "Name a text column in data.mixture.by.",
-            place,
+            source,
         )
     tables = {
         name: table.filter(pc.fill_null(pc.equal(names, name), False)) for name in mixture.shares
@@ -134,7 +134,7 @@ def _by_data_set(
             raise ManifestError(
                 f"no row that passes the filter has {mixture.by} {name!r}; there are {known}",
                 "Change data.mixture.shares, data.where or the manifest.",
-                place,
+                source,
             )
     sizes = {name: len(tables[name]) for name in mixture.per_period()}
     return pa.concat_tables([tables[name] for name in sizes]), sizes

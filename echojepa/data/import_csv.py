@@ -50,7 +50,7 @@ def _row(
         info = probe(uri)
     except ClipError as error:
         what = f"the video of line {number} cannot be used: {error}"
-        raise ManifestError(what, "Mend or drop it.", str(file)) from None
+        raise ManifestError(what, "Fix or drop it.", str(file)) from None
     row: dict[str, Any] = {
         "clip_id": hashlib.blake2b(path.encode(), digest_size=8).hexdigest(),
         "patient_id": identity["patient_id"],
@@ -67,7 +67,7 @@ def _row(
             row[label] = float(value)
         except ValueError:
             what = f"the label of line {number} is {value!r}, not a number"
-            raise ManifestError(what, "Mend the line, or omit --label.", str(file)) from None
+            raise ManifestError(what, "Fix the line, or omit --label.", str(file)) from None
     return row
 
 

@@ -68,7 +68,7 @@ def read_manifest(path: str | Path) -> pa.Table:
 
 
 def read_without_splits(path: str | Path) -> pa.Table:
-    """Read a manifest whose splits are about to be made anew: like `read_manifest`, all null."""
+    """Read a manifest whose splits are about to be made again: like `read_manifest`, all null."""
     table = _read_parquet(Path(path))
     kept = [name for name in table.column_names if name != "split"]
     return check_manifest(table.select(kept), str(path))
@@ -205,7 +205,7 @@ def assign_splits(table: pa.Table, fractions: Sequence[float], seed: int) -> pa.
     return table.set_column(table.column_names.index("split"), "split", splits)
 
 
-def filter_rows(table: pa.Table, where: ClipFilter, place: str) -> pa.Table:
+def filter_rows(table: pa.Table, where: ClipFilter, source: str) -> pa.Table:
     """The rows that pass `where`, in manifest order; none is a `ManifestError`."""
     keep = pc.greater_equal(table["num_frames"], where.min_frames)
     if where.split is not None:
@@ -218,7 +218,7 @@ def filter_rows(table: pa.Table, where: ClipFilter, place: str) -> pa.Table:
         raise ManifestError(
             f"no row of {len(table)} passes the filter {where.model_dump(exclude_none=True)}",
             "Change data.where, or the manifest.",
-            place,
+            source,
         )
     return kept
 

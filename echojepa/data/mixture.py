@@ -96,12 +96,12 @@ class Mixture:
         rows = np.empty_like(s)
         owner, number = self.split(s)
         for d, part in enumerate(self.parts):
-            epoch, place = np.divmod(number, part.num_clips)
+            epoch, position = np.divmod(number, part.num_clips)
             for e in np.unique(epoch[owner == d]).tolist():
                 here = (owner == d) & (epoch == e)
                 seed = seeds.at(self._sample(d, e * part.num_clips))
                 order = Permutation(part.num_clips, seed, e * len(self.parts) + d)
-                rows[here] = part.first_row + order(place[here])
+                rows[here] = part.first_row + order(position[here])
         return rows
 
     def _sample(self, d: int, number: int) -> int:

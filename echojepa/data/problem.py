@@ -50,7 +50,7 @@ def guarded(action: Callable[[], T]) -> tuple[T | None, Problem | None]:
     the other clips of a block down, so everything is caught here, and only here; it is counted
     (`max_bad_fraction`) and recorded (`rejected.parquet`), never dropped.
 
-    Storage that fails is not a bad clip: its problem has the stage "storage", and whoever receives
+    Storage that fails is not a bad clip: its problem has the stage "storage". Code that receives
     problems passes them to `raise_if_storage_failed` first.
     """
     try:

@@ -106,7 +106,8 @@ def window_at(start_seconds: float, num_native: int, native_fps: float, clip: Cl
     """
     if clip.fps > native_fps * (1 + 1e-6) and clip.above_native == "reject":
         raise ClipError("sample", "too_slow", f"{native_fps:.3g} fps, {clip.fps:.3g} are wanted")
-    wanted = start_seconds + np.arange(clip.num_frames) / clip.fps
+    wanted = start_seconds + np.arange(clip.num_frames) / clip.fps  # seconds, [T]
+    # The native frame nearest in time: halves round up, so that equal distances never alternate.
     nearest = np.floor(wanted * native_fps + 0.5).astype(np.int64)
     if num_native == 1:  # a still lasts no time at all, whatever its nominal rate
         nearest[1:] = np.maximum(nearest[1:], 1)
@@ -121,6 +122,8 @@ def window_at(start_seconds: float, num_native: int, native_fps: float, clip: Cl
 
 def crop_box(height: int, width: int, clip: ClipConfig, rng: SampleRng) -> Box:
     """Random resized crop; after ten draws that do not fit, the largest central crop that does."""
+    # Area uniform, aspect log-uniform, as in torchvision's RandomResizedCrop; every try consumes
+    # two numbers, a crop that fits two more, so the stream position depends on the draws alone.
     low, high = np.log(clip.crop_aspect)
     for _ in range(10):
         area = height * width * rng.uniform(*clip.crop_scale)

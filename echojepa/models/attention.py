@@ -22,7 +22,7 @@ _BASE = 10_000.0
 class RotaryConfig(Strict):
     """How positions turn queries and keys. Weights need exactly what they were trained with."""
 
-    layout: Literal["tiled", "paired"] = "tiled"
+    frequencies: Literal["tiled", "paired"] = "tiled"
     """Channels of a pair are neighbours (2i, 2i+1). `paired` turns both by one angle. `tiled` is
     V-JEPA 2 (Assran et al. 2025), which lays its frequencies out as [f0 .. fn, f0 .. fn], so that
     the two channels of a pair turn by different angles; V-JEPA 2.1 has paired ones."""
@@ -86,7 +86,7 @@ def rotary_table(
         sides = (grid.rows, grid.columns)
         spatial = [p * (last / max(n - 1, 1)) for p, n in zip(spatial, sides, strict=True)]
     angles = [p[..., None] * frequencies for p in (time, *spatial)]
-    if rotary.layout == "tiled":
+    if rotary.frequencies == "tiled":
         angles = [angle.repeat(1, 1, 2) for angle in angles]
     else:
         angles = [angle.repeat_interleave(2, dim=-1) for angle in angles]

@@ -112,7 +112,7 @@ def load_encoder(path: str | Path) -> VideoEncoder:
     """
     folder = Path(path)
     config, _ = read_config(folder)
-    with torch.device("meta"):  # no initial values: the file's tensors take their places
+    with torch.device("meta"):  # no initial values: the file's tensors replace them
         encoder = VideoEncoder(config)
     fill(encoder, _read(folder, _WEIGHTS), folder, assign=True)
     return encoder.eval().requires_grad_(False)

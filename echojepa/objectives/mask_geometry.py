@@ -29,7 +29,7 @@ class Blocks(NamedTuple):
     """Height over width, uniform, one for all blocks of a sample."""
 
 
-class Draw(NamedTuple):
+class BlockDraw(NamedTuple):
     """Masks as drawn, and what `adjust` needs to know of them."""
 
     union: Masks
@@ -45,8 +45,10 @@ def num_uniforms(blocks: Blocks, grid: Grid) -> int:
     return 1 + 2 * blocks.number + grid.num_cells
 
 
-def draw(blocks: Blocks, grid: Grid, uniforms: Floats) -> Draw:
+def draw_blocks(blocks: Blocks, grid: Grid, uniforms: Floats) -> BlockDraw:
     """Draw the blocks of B samples from uniform numbers [B, `num_uniforms`] in [0, 1)."""
+    # One aspect for all blocks of a sample, then a corner per block: uniforms [:, 0] is the aspect,
+    # the next two runs of `number` are tops and lefts, the rest are the keys of the cells.
     area = np.floor(blocks.spatial_scale * grid.num_cells)
     aspect = blocks.aspect[0] + (blocks.aspect[1] - blocks.aspect[0]) * uniforms[:, :1]
     height = np.clip(np.rint(np.sqrt(area * aspect)), 1, grid.rows)  # [B, 1]
@@ -59,12 +61,12 @@ def draw(blocks: Blocks, grid: Grid, uniforms: Floats) -> Draw:
     in_columns = _between(np.arange(grid.columns), left, width)  # [B, blocks, C]
     each = in_rows[:, :, :, None] & in_columns[:, :, None, :]
     others = each[:, :-1].any(axis=1)
-    return Draw(
+    return BlockDraw(
         np.asarray(each.any(axis=1)), each[:, -1] & ~others, uniforms[:, 1 + 2 * blocks.number :]
     )
 
 
-def adjust(drawn: Draw, num_hidden: int, tilt: Floats) -> Masks:
+def adjust(drawn: BlockDraw, num_hidden: int, tilt: Floats) -> Masks:
     """Cover or uncover random cells until each mask hides exactly `num_hidden`, [B, R, C].
 
     Too many hidden: cells that only the last block covers are uncovered first, then any.
@@ -75,8 +77,13 @@ def adjust(drawn: Draw, num_hidden: int, tilt: Floats) -> Masks:
     """
     shape = drawn.union.shape
     hidden = drawn.union.reshape(len(drawn.union), -1).copy()
+    # A cell with weight w waits for an exponential time of rate w; the first k to arrive are k
+    # draws without replacement, weighted by w. Covering has the weight exp(tilt), uncovering its
+    # inverse, from the same key, so that a cell is never both likely to be covered and uncovered.
     waiting = -np.log1p(-drawn.keys)
     to_cover, to_uncover = waiting * np.exp(-tilt), waiting * np.exp(tilt)
+    # Cells under the last block alone come before all others: uncovering them shrinks one block
+    # and leaves the shapes of the rest.
     order = np.where(drawn.only_last.reshape(hidden.shape), 0.0, to_uncover.max() + 1) + to_uncover
     excess = np.maximum(hidden.sum(axis=1) - num_hidden, 0)
     hidden &= ~_first(order, hidden, excess)
@@ -88,7 +95,7 @@ def adjust(drawn: Draw, num_hidden: int, tilt: Floats) -> Masks:
     return hidden.reshape(shape)
 
 
-def calibrate(drawn: Draw, num_hidden: int) -> Floats:
+def calibrate(drawn: BlockDraw, num_hidden: int) -> Floats:
     """The tilt [Q] with which `adjust` hides every cell as often as the blocks themselves do.
 
     Equal counts alone would shift hiding by up to six points between the middle and the edge. A
@@ -96,6 +103,9 @@ def calibrate(drawn: Draw, num_hidden: int) -> Floats:
     blocks is invariant to.
     """
     shape = drawn.union.shape[1:]
+    # Fixed point: raise a cell's log-odds by what its hiding rate falls short of the blocks' own,
+    # in units of p (1 - p), the slope of a logistic curve. Eight rounds bring the largest
+    # difference per cell to about one percentage point.
     wanted = _mirrored(drawn.union.mean(axis=0))
     spread = np.maximum(wanted * (1 - wanted), 0.02)
     tilt = np.zeros(wanted.size)

@@ -22,13 +22,13 @@ from echojepa.config import Strict
 from echojepa.errors import ConfigError
 from echojepa.models.attention import Grid
 from echojepa.objectives.mask_geometry import (
+    BlockDraw,
     Blocks,
-    Draw,
     Floats,
     Masks,
     adjust,
     calibrate,
-    draw,
+    draw_blocks,
     num_uniforms,
 )
 from echojepa.randomness import Domain, SampleRng, Seeds
@@ -102,7 +102,7 @@ class MaskSampler:
         """Hidden cells per time step, per generator (with truncation: the mean before it)."""
         self._tilt: list[Floats] = []
         for index, blocks in enumerate(self._blocks):
-            trials = draw(blocks, grid, _trial_uniforms(num_uniforms(blocks, grid)))
+            trials = draw_blocks(blocks, grid, _trial_uniforms(num_uniforms(blocks, grid)))
             self.num_hidden.append(_count_hidden(trials, config.generators[index], index))
             self._tilt.append(calibrate(trials, self.num_hidden[-1]))
         self._group = lru_cache(maxsize=64)(self._truncated_group)
@@ -121,11 +121,11 @@ class MaskSampler:
 
     def free_masks(self, index: int, samples: NDArray[np.int64]) -> Masks:
         """The unions of blocks as drawn, before any adjustment, [B, R, C]."""
-        return draw(self._blocks[index], self.grid, self._uniforms(index, samples)).union
+        return draw_blocks(self._blocks[index], self.grid, self._uniforms(index, samples)).union
 
     def exact_masks(self, index: int, samples: NDArray[np.int64]) -> Masks:
         """The masks in use, each with `num_hidden[index]` hidden cells, [B, R, C]."""
-        drawn = draw(self._blocks[index], self.grid, self._uniforms(index, samples))
+        drawn = draw_blocks(self._blocks[index], self.grid, self._uniforms(index, samples))
         return adjust(drawn, self.num_hidden[index], self._tilt[index])
 
     def _exact(self, index: int, samples: NDArray[np.int64]) -> TokenMask:
@@ -176,7 +176,7 @@ class MaskSampler:
                 break
             uniforms = self._uniforms(index, samples[full], redraw)
             uniforms[:, 0] = size_uniform
-            masks[full] = draw(self._blocks[index], self.grid, uniforms).union
+            masks[full] = draw_blocks(self._blocks[index], self.grid, uniforms).union
         else:
             raise ConfigError(
                 f"group {group} has a block size that leaves no context, wherever the blocks lie",
@@ -202,18 +202,18 @@ def _to_uniforms(raw: NDArray[np.uint64]) -> Floats:
     return np.asarray((raw >> np.uint64(11)) * 2.0**-53, np.float64)
 
 
-def _count_hidden(trials: Draw, config: BlockMaskConfig, index: int) -> int:
+def _count_hidden(trials: BlockDraw, config: BlockMaskConfig, index: int) -> int:
     """How many cells to hide; refuses a generator that the grid is too small for."""
     _, rows, columns = trials.union.shape
     counts = trials.union.sum(axis=(1, 2))
-    place = f"objective.masks.generators.{index}"
+    where = f"objective.masks.generators.{index}"
     empty = float((counts == rows * columns).mean())
     if empty > _MAX_EMPTY_FRACTION:
         raise ConfigError(
             f"{config.num_blocks} blocks of {config.spatial_scale} leave no context on a grid of "
             f"{rows} x {columns} in {empty:.0%} of draws",
             "Use smaller or fewer blocks, a smaller patch, or a larger clip.",
-            place,
+            where,
         )
     fraction = config.context_fraction
     hidden = round(float(counts.mean()) if fraction is None else rows * columns * (1 - fraction))
@@ -221,6 +221,6 @@ def _count_hidden(trials: Draw, config: BlockMaskConfig, index: int) -> int:
         raise ConfigError(
             f"context_fraction {fraction} hides {hidden} of {rows * columns} cells",
             "Leave at least one cell visible and one hidden.",
-            place,
+            where,
         )
     return hidden

@@ -19,7 +19,7 @@ from echojepa.errors import ClusterError
 from echojepa.on_ray.internals import UserCallback, dashboard_url
 
 _TRIAL_CPUS = 0.01
-"""A trial's own process only starts its workers and waits; Tune refuses to place it for nothing."""
+"""A trial's own process only starts its workers and waits; Tune wants it to ask for something."""
 
 Trial = Callable[[dict[str, Any], Path, UserCallback], None]
 """Runs one trial: its settings, its folder, and what its Train run must report to."""

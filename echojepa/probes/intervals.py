@@ -1,7 +1,7 @@
 """How sure a score is: 95% intervals by resampling patients.
 
 Clips of one patient are not independent, so whole patients are drawn with replacement (the cluster
-bootstrap; Field and Welsh, J. R. Stat. Soc. B 69:369, 2007) and the scores are computed anew from
+bootstrap; Field and Welsh, J. R. Stat. Soc. B 69:369, 2007) and the scores are computed again from
 all clips of those drawn. The same draws serve all sets of features, so that differences are paired.
 
 Shapes: n clips, R draws.

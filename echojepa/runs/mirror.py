@@ -34,7 +34,7 @@ _COMPLETE = re.compile(rf"checkpoints/(step_\d+)/{re.escape(CHECKSUMS)}")
 class Mirror:
     """Copies a run's checkpoints from a thread of its own; used by rank 0.
 
-    Credentials are looked up anew for every checkpoint, so that new ones are found.
+    Credentials are looked up again for every checkpoint, so that new ones are found.
     """
 
     def __init__(self, url: str, folder: RunFolder, start_step: int) -> None:

@@ -1,7 +1,7 @@
 """What follows an alarm of the monitor: the run goes back and takes another way, or ends.
 
 The checkpoints after the last healthy one are set aside, the intervention is written down, and the
-workers end; whoever launched them starts them again, and they find the healthy checkpoint. Samples
+workers end; their launcher starts them again, and they find the healthy checkpoint. Samples
 from there on follow another seed (see `Seeds`), which the audit learns from the same file.
 """
 

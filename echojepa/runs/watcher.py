@@ -66,7 +66,7 @@ class RunWatcher:
     ) -> None:
         """`probe` may be absent.
 
-        `publish` hands metrics to whoever launched the run, where a probe was fitted and at the
+        `publish` hands metrics to the launcher of the run, where a probe was fitted and at the
         end. Not more often: a report to Ray Train waits for its controller, about two seconds.
         """
         self._folder = folder

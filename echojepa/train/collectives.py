@@ -24,7 +24,7 @@ class World(NamedTuple):
 
 
 def world() -> World:
-    """This process's place in the process group; alone without one."""
+    """Which of how many processes this is; the only one without a process group."""
     if not dist.is_initialized():
         return World(0, 1)
     return World(dist.get_rank(), dist.get_world_size())

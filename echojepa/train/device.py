@@ -1,4 +1,4 @@
-"""Every choice that depends on the device, in one place. Chosen by what is there, never by a flag.
+"""Every choice that depends on the device, in one file. Chosen by what is there, never by a flag.
 
 Must be imported before DeepSpeed, which picks its accelerator from the environment when imported.
 """

@@ -77,6 +77,8 @@ class SampleRecord:
 
 def describe(batch: StepBatch, *, applied: bool) -> RecordLine:
     """The record of one step of one rank."""
+    # What was received, not what was planned: indices and ids come from the blocks themselves.
+    # Padding is no sample; a clip that could not be read is one, of weight 0.
     samples: list[int] = []
     clip_ids: list[str] = []
     unread: list[int] = []

@@ -1,4 +1,4 @@
-"""Who runs the loop: the interface between a training process and whatever started it.
+"""Who runs the loop: the interface between a training process and its launcher.
 
 `on_ray.worker` is the worker of a Ray cluster. `LocalWorker` is one process without Ray or
 DeepSpeed: the same samples, the same masks, the same loop. Tests compare against it.
@@ -38,7 +38,7 @@ class Worker(Protocol):
         """This rank's blocks of a segment, in order; every rank calls this at the same step."""
 
     def report(self, metrics: dict[str, float]) -> None:
-        """Hand metrics to whoever launched the run; every rank calls this at the same step."""
+        """Hand metrics to the launcher of the run; every rank calls this at the same step."""
 
     def beat(self) -> None:
         """Every rank calls this whenever it has made progress; long silence means that it hangs."""
@@ -47,7 +47,7 @@ class Worker(Protocol):
         """The loop has ended; what comes now may take as long as it likes."""
 
     def save_requested(self) -> bool:
-        """Whether whoever launched the run wants a checkpoint after this step; rank 0 decides."""
+        """Whether the launcher of the run wants a checkpoint after this step; rank 0 decides."""
 
     def save_done(self) -> None:
         """Every rank calls this after a requested checkpoint; it may wait to be stopped here."""

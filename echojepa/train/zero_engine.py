@@ -64,6 +64,8 @@ class ZeroEngine:
         )
         module.to(self.device)
         optimizer = new_adamw(module, config, self.device)
+        # Before DeepSpeed partitions: afterwards every parameter has one dimension, so that decay
+        # groups, whole shapes and exact float32 values must be taken here.
         self._shapes = {n: tuple(p.shape) for n, p in module.named_parameters()}
         exact = _own_parts(module)
         self._engine, _, _, _ = deepspeed.initialize(
@@ -94,6 +96,7 @@ class ZeroEngine:
 
     def step(self, lr: float, weight_decay: float) -> StepResult:
         """See `Engine`."""
+        # Every rank sees the same norm, so that all drop the step or none does.
         norm = self._gradient_norm()
         if not math.isfinite(norm):
             self.discard()
@@ -222,12 +225,12 @@ def _settings(config: OptimizerConfig, shape: StreamShape, device: torch.device)
         "train_batch_size": shape.micro_batch * shape.accumulation * shape.world_size,
         "train_micro_batch_size_per_gpu": shape.micro_batch,
         "gradient_accumulation_steps": shape.accumulation,
-        "gradient_clipping": config.max_gradient_norm or 0.0,
+        "gradient_clipping": config.max_gradient_norm or 0.0,  # 0 is never; absent means 1.0
         "bf16": {"enabled": bfloat16},
         "data_types": {"grad_accum_dtype": "fp32"},
         "zero_optimization": {
             "stage": 3,
-            "stage3_param_persistence_threshold": 0,
+            "stage3_param_persistence_threshold": 0,  # what stays gathered misses shard writes
             "overlap_comm": device.type == "cuda",
             "contiguous_gradients": True,
         },

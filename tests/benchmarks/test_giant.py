@@ -1,4 +1,4 @@
-"""The published size in earnest: ViT-g from a file in the published layout, on any machine.
+"""The published size in earnest: ViT-g from a file in the published format, on any machine.
 
 pytest -m soak tests/benchmarks/test_giant.py -s
 

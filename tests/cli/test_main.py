@@ -97,8 +97,8 @@ def test_audit_and_export_of_a_run(run_dir: Path, tmp_path: Path) -> None:
 
 def test_out_to_other_software_and_back_nothing_changes(run_dir: Path, tmp_path: Path) -> None:
     heads = ["num_heads=4", "predictor_heads=2"]
-    for layout, place in (("huggingface", "hf"), ("vjepa2", "vjepa2.pt")):
-        exported = inside("export", run_dir, tmp_path / place, "--format", layout)
+    for format, place in (("huggingface", "hf"), ("vjepa2", "vjepa2.pt")):
+        exported = inside("export", run_dir, tmp_path / place, "--format", format)
         assert exported.exit_code == 0, exported.output
         back = inside("import-weights", tmp_path / place, tmp_path / f"{place}_back", *heads)
         assert back.exit_code == 0, back.output

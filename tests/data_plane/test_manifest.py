@@ -176,8 +176,8 @@ def test_read_without_splits_repairs_a_patient_in_two_splits(tmp_path: Path) -> 
         read_manifest(path)
     table = read_without_splits(path)
     assert table["split"].to_pylist() == [None] * 4
-    mended = write_manifest(assign_splits(table, (0.5, 0.25, 0.25), seed=0), path)
-    splits = read_manifest(mended)["split"].to_pylist()
+    fixed = write_manifest(assign_splits(table, (0.5, 0.25, 0.25), seed=0), path)
+    splits = read_manifest(fixed)["split"].to_pylist()
     assert splits[1] == splits[2]
     assert set(splits) <= set(SPLITS)
 

@@ -67,7 +67,7 @@ def test_accumulation_changes_nothing(tree: Tree) -> None:
 @pytest.mark.integration
 def test_the_dense_objective_and_what_it_exports(tree: Tree) -> None:
     """Two levels, visible tokens weighted by distance; the encoder folder starts the next run."""
-    tree["model"]["encoder"] |= {"num_levels": 2, "rotary": {"layout": "paired", "span": 16}}
+    tree["model"]["encoder"] |= {"num_levels": 2, "rotary": {"frequencies": "paired", "span": 16}}
     tree["model"]["predictor"]["context_head"] = True
     tree["objective"] |= {"context_weight": 0.5, "context_distance": True}
     plain = pretrain_plain(variant(tree, "plain"))

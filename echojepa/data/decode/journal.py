@@ -1,6 +1,6 @@
 """Which sample a decode process was busy with when it died.
 
-A codec that segfaults takes its process with it, and Ray retries the block for ever. Every decode
+A codec that segfaults takes its process with it, and Ray retries the block forever. Every decode
 process therefore writes the index it is about to decode into a small file of its own; a successor
 that finds the same index in the files of two dead processes reports the clip as an error instead of
 dying a third time. One death proves nothing: it may have been a spot node or the OOM killer.

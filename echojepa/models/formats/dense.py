@@ -22,14 +22,14 @@ from echojepa.models.formats.names import Tensors
 
 ENCODER_SIDE = 256
 """Pixels whose rows and columns of tokens the encoder stretches any clip over."""
-PREDICTOR_ROTARY = RotaryConfig(layout="paired")
+PREDICTOR_ROTARY = RotaryConfig(frequencies="paired")
 _IMAGES = ("img_mod_embed", "patch_embed_img.")
 _LEVEL = "norms_block."
 
 
 @dataclass
-class DenseLayout:
-    """Turns the parts of one V-JEPA 2.1 file into our names, and lists what has no place."""
+class DenseNames:
+    """Turns the parts of one V-JEPA 2.1 file into our names, and lists what nothing uses."""
 
     left_out: list[str] = field(default_factory=list)
 

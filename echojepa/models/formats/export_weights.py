@@ -32,7 +32,7 @@ def export_huggingface(folder: Path, out: Path) -> Path:
 
     Raises:
         CheckpointError: no encoder folder, a damaged one, one without a predictor, or one of the
-            dense variant, which V-JEPA 2 has no place for.
+            dense variant, which V-JEPA 2 has no names for.
     """
     config, clip = read_config(folder)
     encoder, companions = load_encoder(folder), _companions(folder, config)
@@ -46,7 +46,7 @@ def export_huggingface(folder: Path, out: Path) -> Path:
 
 
 def export_vjepa2(folder: Path, out: Path) -> Path:
-    """Write a `.pt` file in V-JEPA 2's layout; returns it.
+    """Write a `.pt` file in V-JEPA 2's format; returns it.
 
     It holds `target_encoder`, `predictor`, and `encoder` (the online one; where the folder has none
     of its own, the same weights again).
@@ -82,7 +82,7 @@ def _companions(folder: Path, encoder: EncoderConfig) -> Companions:
     rotaries = (encoder.rotary, found.config.rotary)
     if encoder.num_levels > 1 or found.config.context_head or rotaries != (plain, plain):
         raise CheckpointError(
-            "V-JEPA 2's layouts have no place for levels, a context head or other rotary positions",
+            "V-JEPA 2's formats have no names for levels, a context head or other rotary positions",
             "Export as safetensors.",
             str(folder),
         )

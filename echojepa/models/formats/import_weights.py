@@ -1,6 +1,6 @@
 """Published weights in: V-JEPA 2, 2.1 and EchoJEPA `.pt`, Hugging Face folders, timm's image ViTs.
 
-Every tensor of the architecture must be found and every tensor found must have a place, unless the
+Every tensor of the architecture must be found and every tensor found must be used, unless the
 user names what may differ. What V-JEPA 2.1 holds for still images is left out and listed.
 """
 
@@ -62,7 +62,7 @@ class ImportReport:
     folder: Path
     num_loaded: int
     not_taken: list[str]
-    """Tensors of the file that have no place."""
+    """Tensors of the file that nothing uses."""
     stay_new: list[str]
     """Tensors of the architecture that the file lacks; they keep their initial values."""
     inflated: bool
@@ -123,7 +123,7 @@ class _Fit:
 
     @property
     def not_taken(self) -> list[str]:
-        """Tensors of the file that have no place."""
+        """Tensors of the file that nothing uses."""
         return [*self._left_out, *self._unexpected, *self._mis_shaped]
 
     @property
@@ -213,7 +213,7 @@ def _encoder_config(
 def _encoder_rotary(published: Published, patch: int) -> RotaryConfig:
     if not published.dense:
         return RotaryConfig()
-    return RotaryConfig(layout="paired", span=ENCODER_SIDE // patch)
+    return RotaryConfig(frequencies="paired", span=ENCODER_SIDE // patch)
 
 
 def _predictor_config(published: Published, options: ImportConfig, source: Path) -> PredictorConfig:

@@ -1,11 +1,11 @@
-"""Names of V-JEPA 2 weights in the layouts they are published in, and in ours.
+"""Names of V-JEPA 2 weights in the formats they are published in, and in ours.
 
     ours                        V-JEPA 2 / EchoJEPA .pt            Hugging Face
     patch_embed.proj            module.backbone.(the same)         encoder.embeddings.patch_...proj
     blocks.N.attn.qkv                                              ...attention.query / key / value
     mask_tokens.N  [1, 1, P]                                       mask_tokens  [tokens, 1, 1, P]
 
-Ours are V-JEPA 2's without the wrappers' prefixes, so that layout only loses or gains a prefix.
+Ours are V-JEPA 2's without the wrappers' prefixes, so that names only lose or gain a prefix.
 Renaming is exact in both directions: tensors are split, joined and stacked, never computed with.
 """
 

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from echojepa.errors import CheckpointError
-from echojepa.models.formats.dense import DenseLayout, reads_levels
+from echojepa.models.formats.dense import DenseNames, reads_levels
 from echojepa.models.formats.names import Tensors, from_huggingface, without_wrappers
 
 _TARGETS = ("target_encoder", "ema_encoder")
@@ -44,7 +44,7 @@ class Published:
     dense: bool = False
     """It is a V-JEPA 2.1 file."""
     left_out: list[str] = field(default_factory=list)
-    """Tensors that are known to have no place here."""
+    """Tensors that are known to be of no use here."""
 
 
 def read_published(source: Path) -> Published:
@@ -94,17 +94,17 @@ def _branches(content: dict[str, Any]) -> Published:
     if target is None and online is None:
         online = without_wrappers({k: v for k, v in content.items() if isinstance(v, torch.Tensor)})
     predictor = nested.get("predictor")
-    if not DenseLayout.recognises(target or online or {}):
+    if not DenseNames.recognises(target or online or {}):
         return Published(online, target, predictor)
-    layout, several = DenseLayout(), reads_levels(predictor)
+    names, several = DenseNames(), reads_levels(predictor)
     if target is not None:
-        target = layout.encoder(target, "", all_levels=several)
+        target = names.encoder(target, "", all_levels=several)
     if online is not None:
         label = "" if target is None else "online: "
-        online = layout.encoder(online, label, all_levels=several)
+        online = names.encoder(online, label, all_levels=several)
     if predictor is not None:
-        predictor = layout.predictor(predictor)
-    return Published(online, target, predictor, dense=True, left_out=layout.left_out)
+        predictor = names.predictor(predictor)
+    return Published(online, target, predictor, dense=True, left_out=names.left_out)
 
 
 def _read_huggingface(folder: Path) -> Published:

@@ -1,7 +1,7 @@
 """A heart chamber as a solid: a cavity and its wall, star-shaped about an axis of its own.
 
 Local coordinates, centimetres: z runs along the axis from the closed tip (0) to the open end, an
-angle turns about it. A piece of wall keeps three material coordinates for ever: its angle, its
+angle turns about it. A piece of wall keeps three material coordinates forever: its angle, its
 height on the axis at rest, and its *share*, the share of the muscle between it and the cavity. How
 the cavity is strained at one instant then says where the piece is. Muscle is incompressible: what a
 slice of wall loses in length or circumference it gains in thickness, so walls thicken by geometry.
@@ -157,6 +157,9 @@ class Chamber:
 
     def place(self, pieces: Pieces) -> np.ndarray:
         """Where the pieces are now: heart coordinates [n, 3], cm."""
+        # Muscle keeps its volume: per radian and unit of height at rest, the ring from the cavity's
+        # radius r to a piece at R holds (R^2 - r^2) / 2 x stretch, always the same. So
+        # R^2 = r^2 + share (R^2 - r^2 at rest) / stretch, and a squeezed wall thickens by itself.
         inner = self._inner(pieces.rest)
         radius = np.sqrt(inner**2 + pieces.share * pieces.rest.muscle_cm2 / self.stretch)
         angle = pieces.angle + self.contraction * pieces.turn
@@ -199,6 +202,8 @@ class Chamber:
         Raises:
             ValueError: no squeeze of this chamber's mobile wall does.
         """
+        # V / stretch = constant - 2 linear s + square s^2 (see `_moments`); the smaller root is the
+        # squeeze that is reached first.
         constant, linear, square = self._moments()
         rest = linear**2 - square * (constant - volume_ml / self.stretch)
         if rest < 0.0:
@@ -211,6 +216,9 @@ class Chamber:
 
     def _moments(self) -> tuple[float, float, float]:
         """Coefficients of the cavity's volume as a quadratic in the squeeze, per unit stretch."""
+        # The cavity's radius is r (1 - s m) with the squeeze s and each piece's mobility m, so its
+        # volume, the integral of the squared radius, is a quadratic in s:
+        # sum w r^2 - 2 s sum w r^2 m + s^2 sum w r^2 m^2.
         rest, weight = self.shape.quadrature
         area = weight * (rest.inner_cm * (1.0 - self.flattening * rest.flat)) ** 2
         moved = area * rest.mobility

@@ -86,6 +86,9 @@ class Cover:
         self._layers = layers
         self.bare = np.ones(len(places[0]), bool)
         """Scatterers [n] that are seen at some time; the others need not be placed at all."""
+        # A border passes a scatterer only if it comes nearer than the margin at some station. So a
+        # scatterer that is deeper than the margin at all of them is hidden for the whole beat, and
+        # one that is farther out at all of them is never asked about again.
         anatomies, near = [heart.at(phase) for phase in STATIONS], {}
         for name, layer in layers.items():
             gaps = np.stack(
@@ -140,6 +143,8 @@ class Wall(Tissue):
     ) -> None:
         self._name = look.chamber
         rest = heart.rest.chambers[look.chamber]
+        # In this order, each step on fewer scatterers than the one before: draw all of the wall,
+        # keep what ever comes near the image plane, then what is ever uncovered.
         drawn = draw_in_wall(rest, rng)
         places = [heart.at(phase).chambers[look.chamber].place(drawn) for phase in STATIONS]
         away = np.stack([np.abs(plane.to_image(points, 0.0)[:, 2]) for points in places])
@@ -167,6 +172,9 @@ class Wall(Tissue):
         gaps = [chamber.distance_cm(outer, 1.0) for chamber in others]
         free = np.min(gaps, axis=0) > 0.1
         facing = _facing(plane.to_image(outer, 0.0)[:, :2], plane.to_image(inner, 0.0)[:, :2])
+        # `share` runs from 0 at the cavity to 1 outside: a bright line at each border, fading over
+        # an eighth and a fifth of the wall. A border reflects as a mirror does, to the fourth power
+        # of the cosine; muscle half evenly and half by the square of it.
         lines = look.endocardium * np.exp(-((share / 0.12) ** 2))
         lines = lines + look.pericardium * free * np.exp(-(((1.0 - share) / 0.2) ** 2))
         return np.asarray(look.level * (0.45 + 0.55 * facing**2) + lines * facing**4)
@@ -204,6 +212,7 @@ def draw_field(heart: Heart, plane: Plane, points: np.ndarray, level: np.ndarray
 
 def patches(points: np.ndarray, size_cm: float, rng: np.random.Generator) -> np.ndarray:
     """A smooth random brightness [n] around 1 over points [n, d], varying over `size_cm`."""
+    # Six plane waves of random direction, of wave numbers around 2 / size.
     waves = rng.normal(0.0, 2.0 / size_cm, (points.shape[1], 6))
     return np.asarray(np.exp(0.12 * np.cos(points @ waves + rng.uniform(0, 6.28, 6)).sum(axis=1)))
 
@@ -219,10 +228,14 @@ def even_numbers(count: int, num_dims: int, rng: np.random.Generator) -> np.ndar
 
 def draw_in_wall(chamber: Chamber, rng: np.random.Generator) -> Pieces:
     """Pieces with even density over a wall's volume at rest."""
+    # Invert the distribution of the wall's volume over 64 x 64 cells of height and angle: first
+    # the height, by the volume of whole rows, then the angle, by the volume within that row. The
+    # third number is the share of muscle between cavity and piece, even by its definition.
     heights = np.linspace(0.0, chamber.shape.height_cm, 65)
     angles = np.linspace(-np.pi, np.pi, 65)
     middles = [0.5 * (edges[1:] + edges[:-1]) for edges in (heights, angles)]
     grid_height, grid_angle = np.meshgrid(*middles, indexing="ij")
+    # A ring from r to R has the area (R^2 - r^2) / 2 per radian; muscle_cm2 is R^2 - r^2.
     muscle = chamber.shape.at(grid_angle.ravel(), grid_height.ravel()).muscle_cm2
     volumes = 0.5 * muscle.reshape(64, 64) * (heights[1] - heights[0]) * (angles[1] - angles[0])
     count = int(_SCATTERERS_PER_ML * volumes.sum())

@@ -41,7 +41,7 @@ def test_features_and_predictions_are_those_of_the_published_layout(tmp_path: Pa
     assert not report.stay_new
     encoder, companions = load_encoder(tmp_path / "out"), read_companions(tmp_path / "out")
     assert companions is not None
-    assert encoder.config.rotary == RotaryConfig(layout="paired", span=16)
+    assert encoder.config.rotary == RotaryConfig(frequencies="paired", span=16)
     predictor = Predictor(companions.config, encoder.config)
     predictor.load_state_dict(companions.predictor)
     clip, grid = torch.randn(1, 3, *CLIP), encoder.config.grid(*CLIP)

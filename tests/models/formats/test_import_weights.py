@@ -1,4 +1,4 @@
-"""Published layouts in and out: exact, complete, or refused by name; nothing in a file runs."""
+"""Published formats in and out: exact, complete, or refused by name; nothing in a file runs."""
 
 from __future__ import annotations
 
