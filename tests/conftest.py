@@ -12,6 +12,21 @@ from support.s3 import Behaviour, served
 
 from echojepa.phantom import PhantomConfig, write_phantom
 
+PLAIN = "not integration and not soak"
+"""The marks of the plain tier, as pyproject.toml has them."""
+NUM_PROCESSES = 2
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The whole plain tier runs on two processes; single files, and what needs Ray, on one."""
+    if hasattr(config, "workerinput"):
+        return  # this is one of them
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    if whole and config.option.markexpr == PLAIN and config.option.numprocesses is None:
+        config.option.numprocesses = NUM_PROCESSES
+        config.option.dist = "load"
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:

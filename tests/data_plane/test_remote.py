@@ -15,7 +15,6 @@ from support.s3 import Behaviour, url
 from echojepa.data.decode.frames import read_frames
 from echojepa.data.decode.remote import fetch
 from echojepa.data.manifest import read_manifest, with_absolute_uris, write_manifest
-from echojepa.data.problem import raise_if_storage_failed
 from echojepa.errors import ClipError, StorageError
 from echojepa.runs.folder import RunFolder
 
@@ -106,7 +105,3 @@ def test_an_object_that_is_not_there_is_its_clips_fault(
     with pytest.raises(ClipError, match="no such object"):
         fetch(url(s3_server[0], "nowhere/none.mp4"), 60.0)
     assert behaviour.seen
-
-
-def test_only_problems_of_the_storage_are_raised() -> None:
-    raise_if_storage_failed(["", "open|missing|no such object", "decode|damaged|storage"])

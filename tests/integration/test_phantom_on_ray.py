@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-import time
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from support.actors import task_pids
 from support.command import echojepa
 from support.paths import contents
 
-from echojepa.errors import PhantomError
+from echojepa.errors import ClusterError
 from echojepa.launch.phantom import launch
 from echojepa.on_ray.connect import ClusterConfig
 from echojepa.on_ray.tasks import map_on_ray
@@ -44,27 +41,17 @@ def test_a_cluster_writes_the_bytes_that_one_process_writes(
 
 
 def test_killed_processes_are_replaced(ray_cluster: str, tmp_path: Path) -> None:
-    write_phantom(CONFIG, tmp_path / "alone")
-    stop = threading.Event()
-    killed: list[int] = []
+    """Every third task kills its process the first time that it runs."""
 
-    def kill_two() -> None:
-        while not stop.wait(0.2) and len(killed) < 2:
-            found = [pid for pid in task_pids("_apply") if pid not in killed]
-            if found:
-                os.kill(found[0], signal.SIGKILL)
-                killed.append(found[0])
-                time.sleep(1.0)
+    def dies_once(number: int) -> int:
+        died = tmp_path / str(number)
+        if number % 3 == 0 and not died.exists():
+            died.touch()
+            os.kill(os.getpid(), signal.SIGKILL)  # what a kernel short of memory does
+        return number**2
 
-    thread = threading.Thread(target=kill_two)
-    thread.start()
-    try:
-        write_phantom(CONFIG, tmp_path / "ray", map_on_ray)
-    finally:
-        stop.set()
-        thread.join()
-    assert killed
-    assert contents(tmp_path / "ray") == contents(tmp_path / "alone")
+    assert list(map_on_ray(dies_once, range(8))) == [number**2 for number in range(8)]
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_a_clip_that_kills_every_process_is_said(ray_cluster: str) -> None:
@@ -72,7 +59,7 @@ def test_a_clip_that_kills_every_process_is_said(ray_cluster: str) -> None:
         """What a kernel short of memory does."""
         os.kill(os.getpid(), signal.SIGKILL)
 
-    with pytest.raises(PhantomError, match=r"was killed.*fewer CPUs"):
+    with pytest.raises(ClusterError, match=r"was killed.*fewer CPUs"):
         list(map_on_ray(die, [1]))
 
 

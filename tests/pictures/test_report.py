@@ -147,10 +147,12 @@ def test_what_the_interval_does_not_carry_is_not_marked(
     results: list[ProbeResult], tmp_path: Path
 ) -> None:
     """Two probes that differ by chance: neither is in bold, though one has the better score."""
-    noise = np.random.default_rng(1).normal(size=(80, 3))
+    rng = np.random.default_rng(1)
+    noise = rng.normal(size=(80, 3))
     ids = [str(i) for i in range(80)]
-    labels = Labels(ids, np.array(ids), SPLITS, np.random.default_rng(2).normal(55, 10, 80))
-    pair = [fit_probe(EF, labels, name, noise[:, i:]) for i, name in enumerate(("one", "other"))]
+    labels = Labels(ids, np.array(ids), SPLITS, rng.normal(55, 10, 80))
+    other = noise + 0.3 * rng.normal(size=(80, 3))
+    pair = [fit_probe(EF, labels, name, x) for name, x in (("one", noise), ("other", other))]
     assert pair[0].test["mae"] != pair[1].test["mae"]
     page = write_report(replace(NOTHING, results=pair), tmp_path / "page.html").read_text()
     assert marked(page) == []

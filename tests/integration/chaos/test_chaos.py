@@ -2,7 +2,7 @@
 
 pytest -m soak tests/integration/chaos -s     prints the table of docs/reliability.md
 
-One of them runs in CI.
+Two of them, in one run, are struck in CI.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from support.chaos.run import NUM_STEPS, Judge, Run
 from echojepa.runs.audit import audit_run
 
 pytestmark = pytest.mark.timeout(600)
+STRIKE_AGAIN_AT = 28
 Tree = dict[str, Any]
 soak, integration = pytest.mark.soak, pytest.mark.integration
 
@@ -35,7 +36,7 @@ def run(tree: Tree, tmp_path: Path, ray_cluster: str) -> Iterator[Run]:
     ("fault", "actor_class", "signal_number"),
     [
         pytest.param("worker killed", "RayTrainWorker", signal.SIGKILL, marks=soak),
-        pytest.param("worker stands still", "RayTrainWorker", signal.SIGSTOP, marks=integration),
+        pytest.param("worker stands still", "RayTrainWorker", signal.SIGSTOP, marks=soak),
     ],
 )
 def test_a_process_is_struck(
@@ -49,6 +50,20 @@ def test_a_process_is_struck(
     os.kill(pids(actor_class)[-1], signal_number)
     run.finish(driver)
     judge(run, fault)
+
+
+@integration
+def test_a_killed_and_a_frozen_worker_change_nothing(run: Run, judge: Judge) -> None:
+    """Two faults in one run. Also: as many workers as CPUs, and decoding does not starve."""
+    driver = run.until_struck()
+    os.kill(pids("RayTrainWorker")[-1], signal.SIGKILL)
+    run.wait_for_step(STRIKE_AGAIN_AT)
+    os.kill(pids("RayTrainWorker")[-1], signal.SIGSTOP)
+    run.finish(driver)
+    judge(run, "a worker killed, then one frozen", within=1e-5)
+    starts = [attempt["start_step"] for attempt in run.folder.attempts()]
+    assert starts[:2] == [0, 10] and starts[2] in (20, 30)
+    assert (run.folder.encoder / "model.safetensors").is_file()
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,12 @@ pytest -m soak tests/integration/chaos/test_growing.py -s     1 to 2 to 3 to 1 w
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from subprocess import PIPE, Popen
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ import pytest
 from ray.cluster_utils import Cluster
 from support.autoscaling import autoscaling_cluster
 from support.chaos.run import BATCH, Judge, Run
-from support.metadata import metadata_service
+from support.metadata import Cloud, metadata_service
 from support.nodes import NODE
 from support.ranks import losses
 
@@ -35,7 +36,7 @@ def import_seconds(number: int) -> float:
     """How long this machine takes to import what a worker needs, in so many processes at once."""
     began = time.monotonic()
     command = [sys.executable, "-c", IMPORTS]
-    for process in [subprocess.Popen(command) for _ in range(number)]:
+    for process in [Popen(command) for _ in range(number)]:
         assert process.wait() == 0
     return time.monotonic() - began
 
@@ -47,59 +48,52 @@ def tree(tree: Tree, request: pytest.FixtureRequest) -> Tree:
     return tree
 
 
+@contextmanager
+def watched_spot_node(cluster: Cluster, node: Any) -> Iterator[tuple[Cloud, Popen[str]]]:
+    """The cloud that a node was rented from, and `echojepa watch-termination` beside the node."""
+    with metadata_service("ec2") as cloud:
+        command = [sys.executable, "-m", "echojepa.cli", "watch-termination"]
+        command += ["--metadata", cloud.url, "--poll-seconds", "0.5"]
+        command += ["--address", cluster.address, "--node-id", node.node_id]
+        with Popen(command, stdout=PIPE, text=True) as watcher:
+            try:
+                yield cloud, watcher
+            finally:
+                watcher.kill()
+
+
 @pytest.mark.integration
-def test_a_second_node_joins(
+def test_a_spot_node_joins_and_is_taken_away(
     cluster: Cluster,
     tree: Tree,
     on_cluster: Callable[[str], Run],
     judge: Judge,
 ) -> None:
+    """One worker, two, one again. Both times the group saves in time, so that no step is redone.
+
+    The second time the cloud gives notice, the watcher drains the node, and the group saves and
+    goes on without it.
+    """
     tree["cluster"] |= {"num_workers": 1, "max_workers": 2, "resize_interval_seconds": 1.0}
     run = on_cluster(cluster.address)
     driver = run.start()
     run.wait_for_step(8)
     run.strikes()
-    cluster.add_node(**NODE)
-    run.finish(driver)
-    outcome = judge(run, "node joins, 1 to 2 workers", within=1e-4)
-    assert outcome.redone == 0
-    assert [a["world_size"] for a in run.folder.attempts()] == [1, 2]
-    assert run.folder.attempts()[1]["start_step"] < tree["loop"]["num_steps"], (
-        "it was asked to save"
-    )
-
-
-@pytest.mark.integration
-def test_a_spot_node_is_taken_away(
-    cluster: Cluster,
-    tree: Tree,
-    on_cluster: Callable[[str], Run],
-    judge: Judge,
-) -> None:
-    """The cloud says so, the watcher drains it, the group saves in time and goes on without it."""
-    tree["cluster"] |= {"num_workers": 1, "max_workers": 2, "resize_interval_seconds": 5.0}
     node = cluster.add_node(**NODE)
-    run = on_cluster(cluster.address)
-    with metadata_service("ec2") as cloud:
-        command = [sys.executable, "-m", "echojepa.cli.main", "watch-termination"]
-        command += ["--metadata", cloud.url, "--poll-seconds", "0.5"]
-        command += ["--address", cluster.address, "--node-id", node.node_id]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
-            try:
-                driver = run.until_struck()
-                cloud.ends_in(GRACE_SECONDS)
-                said, _ = watcher.communicate(timeout=GRACE_SECONDS)
-            finally:
-                watcher.kill()
+    run.trains_with(2)
+    with watched_spot_node(cluster, node) as (cloud, watcher):
+        cloud.ends_in(GRACE_SECONDS)
+        said, _ = watcher.communicate(timeout=GRACE_SECONDS)
     assert watcher.returncode == 0 and "EC2 spot interruption" in said
     assert cloud.ends_at is not None
     time.sleep(max(0.0, cloud.ends_at - time.time()))
     cluster.remove_node(node, allow_graceful=False)
     run.finish(driver)
-    outcome = judge(run, "spot node taken after a notice", within=1e-4)
+    outcome = judge(run, "node joins, and is taken after a notice", within=1e-4)
     assert outcome.redone <= 2
-    assert [a["world_size"] for a in run.folder.attempts()] == [2, 1]
+    assert [a["world_size"] for a in run.folder.attempts()] == [1, 2, 1]
     assert [e["nodes"] for e in run.folder.events("drain")] == [[node.node_id]]
+    assert run.folder.attempts()[1]["start_step"] < tree["loop"]["num_steps"], "asked to save"
 
 
 @pytest.mark.integration

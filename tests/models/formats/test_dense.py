@@ -82,9 +82,9 @@ def test_a_distilled_checkpoint_lacks_the_teachers_heads(tmp_path: Path) -> None
     torch.testing.assert_close(encoder(clip, keep), wanted, rtol=0, atol=1e-4)
 
 
-def test_v_jepa_2_layouts_have_no_place_for_it(tmp_path: Path) -> None:
+def test_v_jepa_2_has_no_names_for_it(tmp_path: Path) -> None:
     imported(random_weights(levels=DEPTH), tmp_path)
     for export in (export_huggingface, export_vjepa2):
-        with pytest.raises(CheckpointError, match="no place for levels"):
+        with pytest.raises(CheckpointError, match="no names for levels"):
             export(tmp_path / "out", tmp_path / "theirs")
     assert not (tmp_path / "theirs").exists()
