@@ -91,7 +91,7 @@ def users(package: str) -> set[str]:
 
 @cache
 def nodes() -> list[tuple[str, ast.AST]]:
-    """Every node of every file, with its place."""
+    """Every node of every file, with its file and line."""
     return [
         (f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}", node)
         for path, tree in TREES.items()
@@ -100,10 +100,10 @@ def nodes() -> list[tuple[str, ast.AST]]:
 
 
 def calls() -> Iterator[tuple[str, str, ast.Call]]:
-    """All calls, with their place and the dotted name that is called."""
-    for place, node in nodes():
+    """All calls, with their file and line and the dotted name that is called."""
+    for where, node in nodes():
         if isinstance(node, ast.Call):
-            yield place, ast.unparse(node.func), node
+            yield where, ast.unparse(node.func), node
 
 
 def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
@@ -165,9 +165,9 @@ def test_private_parts_of_ray_are_in_one_file() -> None:
         return parts[0] == "ray" and (unofficial or any(p.startswith("_") for p in parts))
 
     found = {n for n, path in NAMES.items() if any(map(is_private, imports(path)))}
-    for place, node in nodes():
+    for where, node in nodes():
         if isinstance(node, ast.Attribute) and is_private(ast.unparse(node)):
-            found.add(module_name(ROOT / place.split(":")[0]))
+            found.add(module_name(ROOT / where.split(":")[0]))
     assert found == {"echojepa.on_ray.internals"}
 
 
@@ -226,24 +226,24 @@ def test_files_are_short() -> None:
 
 def test_functions_are_short_and_take_few_parameters() -> None:
     wrong = []
-    for place, node in nodes():
+    for where, node in nodes():
         if isinstance(node, Function):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             given = node.args
             every = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
             number = sum(a is not None and a.arg not in ("self", "cls") for a in every)
             if lines > MAX_FUNCTION_LINES or number > MAX_PARAMETERS:
-                wrong.append(f"{place} {node.name}: {lines} lines, {number} parameters")
+                wrong.append(f"{where} {node.name}: {lines} lines, {number} parameters")
     assert not wrong
 
 
 def test_only_named_errors_are_caught_but_at_the_one_boundary_where_a_clip_is_decoded() -> None:
     broad = []
-    for place, node in nodes():
+    for where, node in nodes():
         if isinstance(node, ast.ExceptHandler):
             caught = ast.unparse(node.type) if node.type else "Exception"
             if re.search(r"\b(Base)?Exception\b", caught):
-                broad.append(place.split(":")[0])
+                broad.append(where.split(":")[0])
     assert broad == ["echojepa/data/problem.py"]
 
 
@@ -253,7 +253,7 @@ def test_ignored_type_errors_are_named() -> None:
 
 
 def test_only_the_error_boundary_prints() -> None:
-    assert {place.split(":")[0] for place, name, _ in calls() if name == "print"} == {
+    assert {where.split(":")[0] for where, name, _ in calls() if name == "print"} == {
         "echojepa/errors.py"
     }
 
@@ -264,7 +264,7 @@ def test_nothing_is_unpickled() -> None:
     wrong = [
         path for path in FILES if readers & {n.split(".")[0] for n in imports(path) - harmless}
     ]
-    for place, name, call in calls():
+    for where, name, call in calls():
         settings = {k.arg: ast.unparse(k.value) for k in call.keywords}
         unsafe = {
             "torch.load": settings.get("weights_only") != "True",
@@ -272,7 +272,7 @@ def test_nothing_is_unpickled() -> None:
             "yaml.load": True,
         }
         if unsafe.get(name):
-            wrong.append(place)
+            wrong.append(where)
     assert not wrong
 
 

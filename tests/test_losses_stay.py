@@ -1,6 +1,6 @@
 """Refactoring changes no loss: four runs with fixed seeds give the recorded losses, bit for bit.
 
-    python tests/test_losses_stay.py        records them anew; a change of numerics says so
+    python tests/test_losses_stay.py        records them again; a change of numerics says so
 
 The clips lie in `tests/data/fixed_clips`. Another processor may round differently, so the file also
 holds what the primitives that training is made of gave where it was recorded: where they give the

@@ -88,7 +88,7 @@ def study_patient(config: PhantomConfig, study: int) -> Patient:
 
 @dataclass(frozen=True)
 class Setup:
-    """Everything about a clip that is settled before the first pulse, but for the heart's place."""
+    """What is settled about a clip before the first pulse, but for where the heart is."""
 
     patient: Patient
     knobs: Knobs
@@ -144,7 +144,7 @@ def _film(
     frames = []
     for before, now in zip([seconds[0], *seconds[:-1]], seconds, strict=True):
         amplitudes.step(now - before)
-        points, sensitivity = scene.place(now)
+        points, sensitivity = scene.positions(now)
         seen = sensitivity > 0.0
         frames.append(scanner.frame(points[seen], (sensitivity * amplitudes.values)[seen], rng))
     return np.stack(frames)

@@ -69,7 +69,8 @@ def choose_start(
         origin = state.origin + state.step * saved["config"]["loop"]["global_batch"]
         same = saved["config"]["seed"] == seed
         changes = tuple(c for c in saved["seed_changes"] if c <= origin) if same else ()
-        return Start("fork", source, LoopState(0, origin, state.num_applied, 0, 0, changes))
+        forked = LoopState(origin=origin, num_applied=state.num_applied, inherited_changes=changes)
+        return Start("fork", source, forked)
     if init_from is not None:
         path = Path(init_from)
         source = path if is_encoder_folder(path) else resolve(path)

@@ -12,7 +12,6 @@ an `Engine`, the losses are an `Objective`'s, and what happens around a step sta
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -142,7 +141,6 @@ class Loop:
 
     def _train_step(self, batch: StepBatch, weight: float) -> StepReport:
         """One optimiser step over the global batch, of which `weight` clips are readable."""
-        began = time.perf_counter()
         rates = self._rates(batch.step)
         parts, features = [], dict[str, torch.Tensor]()
         for number, micro in enumerate(batch.micro_batches, start=1):
@@ -164,7 +162,6 @@ class Loop:
             weight=weight,
             features=features,
             rates=rates,
-            seconds=time.perf_counter() - began,
         )
 
     def _rates(self, step: int) -> dict[str, float]:

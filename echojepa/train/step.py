@@ -86,7 +86,6 @@ class StepReport:
     features: dict[str, torch.Tensor]
     """Of the rank's last micro-batch, see `objectives.objective.Output`; none in an empty step."""
     rates: dict[str, float]
-    seconds: float
 
 
 class Watcher(Protocol):

@@ -79,7 +79,7 @@ def draw(shown: Shown) -> None:
     panels[0].set(title="grey levels inside the sector", xlabel="grey level", ylabel="share")
     panels[1].set(title="grain along the beam", xlabel="mm", xlim=(0, 8), ylabel="correlation")
     panels[2].set(title="grain across the beams, mid-depth", xlabel="mm", xlim=(0, 14))
-    panels[3].set(title="grain over time, at fixed places", xlabel="seconds", xlim=(0, 1.2))
+    panels[3].set(title="grain over time, at fixed points", xlabel="seconds", xlim=(0, 1.2))
     for axes in panels:
         axes.grid(alpha=0.25)
     panels[0].legend(fontsize=8)

@@ -64,8 +64,8 @@ def test_help_does_not_import_what_is_heavy() -> None:
 def test_a_users_mistake_is_one_line_and_code_2(
     arguments: list[str], said: str, tmp_path: Path
 ) -> None:
-    places = [str(tmp_path / a) if a in ("nowhere", "out") else a for a in arguments]
-    done = echojepa(*places)
+    given = [str(tmp_path / a) if a in ("nowhere", "out") else a for a in arguments]
+    done = echojepa(*given)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
@@ -97,13 +97,13 @@ def test_audit_and_export_of_a_run(run_dir: Path, tmp_path: Path) -> None:
 
 def test_out_to_other_software_and_back_nothing_changes(run_dir: Path, tmp_path: Path) -> None:
     heads = ["num_heads=4", "predictor_heads=2"]
-    for format, place in (("huggingface", "hf"), ("vjepa2", "vjepa2.pt")):
-        exported = inside("export", run_dir, tmp_path / place, "--format", format)
+    for format, name in (("huggingface", "hf"), ("vjepa2", "vjepa2.pt")):
+        exported = inside("export", run_dir, tmp_path / name, "--format", format)
         assert exported.exit_code == 0, exported.output
-        back = inside("import-weights", tmp_path / place, tmp_path / f"{place}_back", *heads)
+        back = inside("import-weights", tmp_path / name, tmp_path / f"{name}_back", *heads)
         assert back.exit_code == 0, back.output
         assert "tensors taken over" in back.output
-        ours, theirs = load_encoder(run_dir / "encoder"), load_encoder(tmp_path / f"{place}_back")
+        ours, theirs = load_encoder(run_dir / "encoder"), load_encoder(tmp_path / f"{name}_back")
         assert ours.config == theirs.config
         assert all(a.equal(b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
     assert read_companions(tmp_path / "vjepa2.pt_back") is not None

@@ -167,7 +167,7 @@ def test_a_url_is_read_into_memory_and_gives_the_same(videos: Path, kind: Kind) 
 
 
 def test_a_trimmed_file_holds_what_its_edit_list_shows(videos: Path, tmp_path: Path) -> None:
-    """Cutting without encoding anew, as `ffmpeg -ss ... -c copy` does, leaves hidden frames."""
+    """Cutting without encoding again, as `ffmpeg -ss ... -c copy` does, leaves hidden frames."""
     for kind in (SHORT_GOP, LONG_GOP):
         path = write_trimmed(videos / kind.name, tmp_path / kind.name, 20)
         with av.open(str(path)) as container:

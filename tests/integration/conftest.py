@@ -17,7 +17,7 @@ NUM_SEATS = 4
 
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[str]:
-    """Two CPUs, seats for four training workers: more workers than CPUs. Yields the address."""
+    """Two CPUs, room for four training workers: more workers than CPUs. Yields the address."""
     context = ray.init(
         address="local",
         num_cpus=NUM_CPUS,

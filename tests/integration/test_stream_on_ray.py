@@ -1,4 +1,4 @@
-"""The Ray Data stream keeps every sample, once and in order, whoever is slow or dies."""
+"""The Ray Data stream keeps every sample, once and in order, whichever worker is slow or dies."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def living_workers() -> list[str]:
 
 
 def test_a_search_ends_and_frees_its_workers(sweep_tree: dict[str, Any]) -> None:
-    """Two trials fill the cluster: the third can only start on seats that a stopped one frees."""
+    """Two trials fill the cluster: the third can only start where a stopped one was."""
     out = Path(sweep_tree["out"])
     with WorkerWatch() as watch:
         best = launch(validate(sweep_tree, SweepJob, "test"))

@@ -14,11 +14,11 @@ from echojepa.objectives.distance import distance_weights
 def by_hand(keep: list[int], hidden: list[int], grid: Grid) -> list[float]:
     """One token after the other."""
 
-    def place(token: int) -> tuple[int, int, int]:
+    def position(token: int) -> tuple[int, int, int]:
         cell = token % (grid.rows * grid.columns)
         return token // (grid.rows * grid.columns), cell // grid.columns, cell % grid.columns
 
-    nearest = [min(math.dist(place(one), place(other)) for other in hidden) for one in keep]
+    nearest = [min(math.dist(position(one), position(other)) for other in hidden) for one in keep]
     return [1 / math.sqrt(distance) for distance in nearest]
 
 

@@ -1,4 +1,4 @@
-"""Reaching a cluster, and refusing what it cannot seat."""
+"""Reaching a cluster, and refusing what it has no room for."""
 
 from __future__ import annotations
 

@@ -55,10 +55,10 @@ def test_muscle_is_neither_gained_nor_lost() -> None:
 
 
 def thickness_cm(heart: Heart, phase: Phase, angle: float) -> float:
-    """Of the left ventricle's wall at mid-level, between two placed pieces."""
+    """Of the left ventricle's wall at mid-level, between two pieces."""
     lv = heart.at(phase).chambers["lv"]
     at = np.full(2, angle), np.full(2, 0.5 * lv.shape.height_cm), np.array([0.0, 1.0])
-    inner, outer = lv.place(lv.pieces(*at))
+    inner, outer = lv.positions(lv.pieces(*at))
     return float(np.linalg.norm(outer - inner))
 
 
@@ -82,7 +82,7 @@ def test_the_heart_twists_and_shortens() -> None:
         lv, rest = heart.at(END_SYSTOLE).chambers["lv"], heart.rest.chambers["lv"]
         height = np.array([0.15, 0.95]) * rest.shape.height_cm
         pieces = rest.pieces(np.zeros(2), height, np.ones(2))
-        turn = np.arctan2(*lv.place(pieces)[:, 1::-1].T)
+        turn = np.arctan2(*lv.positions(pieces)[:, 1::-1].T)
         expected = heart.twist_rad * heart.ejection_fraction / 60.0
         # Seen from the apex, y points down: negative angles turn against the clock.
         assert turn[0] < 0.0 < turn[1]
@@ -157,7 +157,7 @@ def test_flattening_and_dilation_are_seen_where_they_should_be() -> None:
         height = np.full(2, 0.5 * lv.shape.height_cm)
         angles = np.array([lv.shape.flat_angle_rad, lv.shape.flat_angle_rad + np.pi])
         septal, lateral = np.linalg.norm(
-            lv.place(lv.pieces(angles, height, np.zeros(2)))[:, :2], axis=1
+            lv.positions(lv.pieces(angles, height, np.zeros(2)))[:, :2], axis=1
         )
         return float(septal / lateral)
 

@@ -89,7 +89,7 @@ def geometry(heart: Heart, out: float) -> list[float]:
     for angle in np.linspace(0.0, 2.0 * np.pi, 6, endpoint=False):
         for height in (0.25, 0.5, 0.8):
             at = np.full(2, angle), np.full(2, height * lv.shape.height_cm), np.array([0.0, 1.0])
-            inner, outer = np.linalg.norm(lv.place(lv.pieces(*at))[:, :2], axis=1)
+            inner, outer = np.linalg.norm(lv.positions(lv.pieces(*at))[:, :2], axis=1)
             found += [inner, outer - inner]
     return [*found, heart.size, heart.cycle.heart_rate]
 

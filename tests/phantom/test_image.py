@@ -31,7 +31,7 @@ def still_tissue(rng: np.random.Generator, vendor: str) -> tuple[Scanner, np.nda
     knobs = draw_knobs(VENDORS[vendor], POPULATIONS["adult"], 1.0, None, rng)
     ring = Shape((0.0, -1.0, 0.0), (0.0, 1.0, 0.0), *tube_profile(2.0, 4.0, 8.5))
     chamber = Chamber(ring)
-    points = chamber.place(draw_in_wall(chamber, rng))
+    points = chamber.positions(draw_in_wall(chamber, rng))
     points = points[(np.abs(points[:, 1]) < REACH_CM) & (points[:, 2] > 0.0)]
     sensitivity = np.exp(-0.5 * (points[:, 1] / ELEVATION_CM) ** 2)
     return Scanner(knobs, 64, 0.0, 1.0), points[:, [0, 2]].astype(np.float32), sensitivity
@@ -166,7 +166,7 @@ def follow_muscle(clip: Clip, *, moving: bool) -> np.ndarray:
     levels = []
     for frame, now in zip(clip.frames, clip.seconds, strict=True):
         moment = clip.scene.moment(now if moving else clip.seconds[0])
-        points = moment.to_image(moment.anatomy.chambers["lv"].place(pieces))[:, :2]
+        points = moment.to_image(moment.anatomy.chambers["lv"].positions(pieces))[:, :2]
         at = ((points - first_pixel) / clip.scanner.pixel_cm).astype(np.float32)
         picked = cv2.remap(frame.astype(np.float32), at[:, :1], at[:, 1:], cv2.INTER_LINEAR)
         levels.append(picked[:, 0])

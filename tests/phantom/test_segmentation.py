@@ -29,7 +29,7 @@ def noise_free(
     scanner: Scanner, scene: Scene, seconds: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Mean received power [num_ranges, num_beams]: speckle averaged away, no noise."""
-    points, sensitivity = scene.place(seconds)
+    points, sensitivity = scene.positions(seconds)
     looks = []
     for _ in range(NUM_LOOKS):
         values = Amplitudes(scene.level, scene.pace, 1.0, rng).values

@@ -65,7 +65,7 @@ def _config(gcs_address: str, max_workers: int, idle_seconds: float) -> dict[str
 def autoscaling_cluster(
     folder: Path, max_workers: int = 1, idle_seconds: float = 20.0
 ) -> Iterator[str]:
-    """A head with one seat, and up to `max_workers` nodes with one each. Yields the address."""
+    """A head with room for one worker, and up to `max_workers` such nodes. Yields the address."""
     port = free_port()
     address = f"{ray.util.get_node_ip_address()}:{port}"
     file = folder / "autoscaling.json"

@@ -124,7 +124,7 @@ def write_sound(path: Path) -> Path:
 
 
 def write_trimmed(source: Path, target: Path, num_cut: int) -> Path:
-    """Cut frames off the front without encoding anew: an edit list hides them."""
+    """Cut frames off the front without encoding again: an edit list hides them."""
     muxing = {"avoid_negative_ts": "disabled", "use_editlist": "1"}
     with av.open(str(source)) as old, av.open(str(target), "w", options=muxing) as new:
         stream = old.streams.video[0]

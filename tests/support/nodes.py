@@ -1,4 +1,4 @@
-"""Nodes of clusters of several nodes on this machine: a seat for one worker each."""
+"""Nodes of clusters of several nodes on this machine: room for one training worker on each."""
 
 from __future__ import annotations
 

@@ -43,11 +43,15 @@ def run_ranks(function: Callable[..., Any], num_ranks: int, *args: Any) -> list[
         for process in processes:
             process.start()
         results = []
-        for rank, (receiver, _) in enumerate(pipes):
+        for rank, (receiver, sender) in enumerate(pipes):
+            sender.close()  # only the rank holds this end now: its death is the end of the file
             if not receiver.poll(_TIMEOUT_SECONDS):
                 results.append((False, f"rank {rank} did not answer"))
                 continue
-            results.append(receiver.recv())
+            try:
+                results.append(receiver.recv())
+            except EOFError:
+                results.append((False, f"rank {rank} died"))
         for process in processes:
             process.join(10)
             process.kill()

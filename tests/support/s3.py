@@ -59,7 +59,7 @@ def seaweed(folder: Path) -> Iterator[int]:
     names = ("-s3.port", "-master.port", "-volume.port", "-filer.port")
     ports = {name: free_port() for name in names}
     ports |= {f"{n}.grpc": free_port() for n in ("-master.port", "-volume.port", "-filer.port")}
-    ports |= {"-s3.port.grpc": free_port(), "-s3.port.iceberg": 0}
+    ports |= {"-s3.port.grpc": free_port(), "-s3.port.iceberg": 0, "-s3.port.lance": 0}
     weed = Path(sys.executable).with_name("weed")
     options = [f"{name}={port}" for name, port in ports.items()]
     config = folder / "s3.json"

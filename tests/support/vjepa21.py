@@ -59,15 +59,15 @@ def encode(weights: Tensors, clip: torch.Tensor, keep: torch.Tensor, levels: int
     rows, columns = x.shape[-2:]
     x = x.flatten(2).transpose(1, 2) + weights["video_mod_embed"]
     x = x[:, keep[0]]
-    places = []
+    positions = []
     for token in keep[0].tolist():
         cell = token % (rows * columns)
         row, column = cell // columns, cell % columns
         time = token // (rows * columns)
-        places.append((time, row * 15 / (rows - 1), column * 15 / (columns - 1)))
+        positions.append((time, row * 15 / (rows - 1), column * 15 / (columns - 1)))
     found = []
     for number in range(DEPTH):
-        x = _apply(weights, f"blocks.{number}.", x, places, HEADS)
+        x = _apply(weights, f"blocks.{number}.", x, positions, HEADS)
         found.append(_normed(weights, f"norms_block.{number}.", x))
     return torch.cat(found[DEPTH - levels :], dim=-1)
 
@@ -89,12 +89,12 @@ def predict(
     x = torch.cat([context, weights["mask_tokens.0"].repeat(1, hidden.shape[1], 1)], dim=1)
     x = x + weights["video_mod_embed"]
     cells = grid[1] * grid[2]
-    places = [
+    positions = [
         (token // cells, token % cells // grid[2], token % cells % grid[2])
         for token in [*keep[0].tolist(), *hidden[0].tolist()]
     ]
     for number in range(SMALL_DEPTH):
-        x = _apply(weights, f"predictor_blocks.{number}.", x, places, SMALL_HEADS)
+        x = _apply(weights, f"predictor_blocks.{number}.", x, positions, SMALL_HEADS)
     x = _normed(weights, "predictor_norm.", x)
     visible, asked = x[:, : keep.shape[1]], x[:, keep.shape[1] :]
     return (
@@ -103,11 +103,11 @@ def predict(
     )
 
 
-def _turned(vector: torch.Tensor, place: tuple[float, float, float]) -> torch.Tensor:
+def _turned(vector: torch.Tensor, where: tuple[float, float, float]) -> torch.Tensor:
     """One query or key [E]: pairs of neighbours turned by a common angle, axis after axis."""
     turned = vector.clone()
     axis = 2 * (len(vector) // 3 // 2)
-    for number, position in enumerate(place):
+    for number, position in enumerate(where):
         for pair in range(axis // 2):
             angle = position / 10_000 ** (2 * pair / axis)
             one = number * axis + 2 * pair
@@ -121,7 +121,7 @@ def _apply(
     weights: Tensors,
     prefix: str,
     x: torch.Tensor,
-    places: list[tuple[float, float, float]],
+    positions: list[tuple[float, float, float]],
     heads: int,
 ) -> torch.Tensor:
     """One pre-norm block on one clip."""
@@ -130,7 +130,7 @@ def _apply(
     mixed = []
     for q, k, v in zip(*(part.chunk(heads, dim=-1) for part in (query, key, value)), strict=True):
         q, k = (
-            torch.stack([_turned(t, p) for t, p in zip(part, places, strict=True)])
+            torch.stack([_turned(t, p) for t, p in zip(part, positions, strict=True)])
             for part in (q, k)
         )
         mixed.append((q @ k.T / math.sqrt(q.shape[-1])).softmax(dim=-1) @ v)

@@ -175,7 +175,7 @@ def test_gradients_are_clipped_only_when_asked() -> None:
 
 
 def decayed() -> dict[str, float]:
-    """How much every weight shrinks in a step of pure decay (the gradient is nought)."""
+    """How much every weight shrinks in a step of pure decay (the gradient is zero)."""
     engine = make()
     before = snapshot(engine)
     train(engine, 0, factor=0.0, wd=0.5)

@@ -155,7 +155,7 @@ class Chamber:
         rest = self.shape.at(angle, height_cm)
         return Pieces(angle, height_cm, share, rest, self.shape.turn(height_cm))
 
-    def place(self, pieces: Pieces) -> np.ndarray:
+    def positions(self, pieces: Pieces) -> np.ndarray:
         """Where the pieces are now: heart coordinates [n, 3], cm."""
         # Muscle keeps its volume: per radian and unit of height at rest, the ring from the cavity's
         # radius r to a piece at R holds (R^2 - r^2) / 2 x stretch, always the same. So

@@ -34,7 +34,7 @@ def write_clip(
 ) -> dict[str, Any]:
     """Render and write one clip; return its manifest row.
 
-    `which` is its view, its take and its place among the study's clips.
+    `which` is its view, its take and its number among the study's clips.
     """
     view, take, number = which
     clip = render_clip(config, study, view, take)

@@ -31,7 +31,7 @@ def pseudonym(config: PhantomConfig, *what: str | int) -> str:
 def clip_path(
     config: PhantomConfig, patient: int, study: int, number: int, clip_id: str, suffix: str
 ) -> str:
-    """Path of one clip relative to the folder; `number` is its place among its study's clips."""
+    """Path of one clip relative to the folder; `number` tells its study's clips apart."""
     if config.layout == "echonet_dynamic":
         return f"Videos/{clip_id}{suffix}"
     if config.layout == "flat":
@@ -42,7 +42,7 @@ def clip_path(
 
 
 def instance_number(config: PhantomConfig, study: int, number: int) -> int:
-    """A clip's place in its study as the outside sees it, from 1: it says nothing about views."""
+    """A clip's number in its study as the outside sees it, from 1: it says nothing about views."""
     many = len(config.views) * config.clips_per_view
     order = np.random.default_rng([config.seed, 4, study]).permutation(many)
     return int(order[number]) + 1

@@ -44,7 +44,7 @@ class Leaflets(Tissue):
             level = 0.5 + 1.6 * np.clip(lines, 0.0, 1.0) ** 8
         self.level = level / np.sqrt(_LEAFLETS_PER_CM2 * 0.5)
 
-    def place(self, moment: Moment) -> np.ndarray:
+    def positions(self, moment: Moment) -> np.ndarray:
         """See `Tissue`."""
         return moment.to_image(self._spots(moment.anatomy.valves[self._valve]))
 
@@ -89,13 +89,13 @@ class Papillary(Tissue):
         self._offset = self._offset[near]
         self.level = np.full(len(self._offset), 0.9 / np.sqrt(_PAPILLARY_PER_ML * 0.32))
 
-    def place(self, moment: Moment) -> np.ndarray:
+    def positions(self, moment: Moment) -> np.ndarray:
         """See `Tissue`."""
         return moment.to_image(self._spots(moment))
 
     def _spots(self, moment: Moment) -> np.ndarray:
         lv = moment.anatomy.chambers["lv"]
-        roots = lv.place(self._roots)
+        roots = lv.positions(self._roots)
         radius = np.linalg.norm(roots[:, :2], axis=1, keepdims=True)
         roots[:, :2] -= 0.55 * self._radius * roots[:, :2] / np.maximum(radius, 0.1)
         return np.asarray(roots + self._offset)

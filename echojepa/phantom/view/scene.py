@@ -30,10 +30,10 @@ class Scene:
         """The heart at a time, seen from the probe."""
         return Moment(self.heart.at(self.rhythm.phase(seconds)), self.plane, seconds)
 
-    def place(self, seconds: float) -> tuple[np.ndarray, np.ndarray]:
+    def positions(self, seconds: float) -> tuple[np.ndarray, np.ndarray]:
         """Image points float32 [n, 2] and the beam's sensitivity [n] there (0 where covered)."""
         moment = self.moment(seconds)
-        points = np.concatenate([tissue.place(moment) for tissue in self._tissues])
+        points = np.concatenate([tissue.positions(moment) for tissue in self._tissues])
         points = points.astype(np.float32)
         away = points[:, 2] / np.float32(ELEVATION_CM)
         seen = np.abs(points[:, 2]) < REACH_CM  # NaN compares false

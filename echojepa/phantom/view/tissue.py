@@ -1,9 +1,9 @@
 """Clouds of scatterers and how each kind of tissue carries them.
 
-A scatterer has material coordinates, drawn once at end-diastole; `place` puts it where the tissue
-has moved to: (lateral, depth, elevation) in centimetres with the probe at the origin, NaN where
-another structure covers it. Levels are amplitudes relative to muscle, times the square root of the
-volume (or area) one scatterer stands for, so that a cloud's density doesn't show.
+A scatterer has material coordinates, drawn once at end-diastole; `positions` says where the
+tissue has carried it: (lateral, depth, elevation) in centimetres with the probe at the origin, NaN
+where another structure covers it. Levels are amplitudes relative to muscle, times the square root
+of the volume (or area) one scatterer stands for, so that a cloud's density doesn't show.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Tissue(ABC):
     """Rate of decorrelation relative to muscle."""
 
     @abstractmethod
-    def place(self, moment: Moment) -> np.ndarray:
+    def positions(self, moment: Moment) -> np.ndarray:
         """Image points with elevation [n, 3] at one instant."""
 
 
@@ -74,18 +74,18 @@ class Cover:
     """Hides what lies inside of chambers; asks only about scatterers that come and go."""
 
     def __init__(
-        self, layers: dict[str, float], heart: Heart, places: list[np.ndarray], margin_cm: float
+        self, layers: dict[str, float], heart: Heart, stations: list[np.ndarray], margin_cm: float
     ) -> None:
         """Settle what is hidden always and what never.
 
         Args:
             layers: the covering chambers, and up to which of their layers they cover.
-            places: where the scatterers are at `STATIONS`, heart coordinates [n, 3] each.
+            stations: where the scatterers are at `STATIONS`, heart coordinates [n, 3] each.
             margin_cm: how much nearer or farther a border may come in between.
         """
         self._layers = layers
-        self.bare = np.ones(len(places[0]), bool)
-        """Scatterers [n] that are seen at some time; the others need not be placed at all."""
+        self.bare = np.ones(len(stations[0]), bool)
+        """Scatterers [n] that are seen at some time; the others are never moved."""
         # A border passes a scatterer only if it comes nearer than the margin at some station. So a
         # scatterer that is deeper than the margin at all of them is hidden for the whole beat, and
         # one that is farther out at all of them is never asked about again.
@@ -94,7 +94,7 @@ class Cover:
             gaps = np.stack(
                 [
                     anatomy.chambers[name].distance_cm(points, layer)
-                    for anatomy, points in zip(anatomies, places, strict=True)
+                    for anatomy, points in zip(anatomies, stations, strict=True)
                 ]
             )
             self.bare &= gaps.max(axis=0) > -margin_cm
@@ -146,19 +146,19 @@ class Wall(Tissue):
         # In this order, each step on fewer scatterers than the one before: draw all of the wall,
         # keep what ever comes near the image plane, then what is ever uncovered.
         drawn = draw_in_wall(rest, rng)
-        places = [heart.at(phase).chambers[look.chamber].place(drawn) for phase in STATIONS]
-        away = np.stack([np.abs(plane.to_image(points, 0.0)[:, 2]) for points in places])
+        stations = [heart.at(phase).chambers[look.chamber].positions(drawn) for phase in STATIONS]
+        away = np.stack([np.abs(plane.to_image(points, 0.0)[:, 2]) for points in stations])
         near = np.flatnonzero(away.min(axis=0) < REACH_CM + plane.drift_cm[2])
-        places = [points[near] for points in places]
-        self._cover = Cover(look.covered_by, heart, places, _BETWEEN_STATIONS_CM)
+        stations = [points[near] for points in stations]
+        self._cover = Cover(look.covered_by, heart, stations, _BETWEEN_STATIONS_CM)
         near = near[self._cover.bare]
         self._pieces = rest.pieces(drawn.angle[near], drawn.height_cm[near], drawn.share[near])
-        points = rest.place(self._pieces)
+        points = rest.positions(self._pieces)
         self.level = _LEVEL * self._brightness(look, heart, plane) * patches(points, 2.5, rng)
 
-    def place(self, moment: Moment) -> np.ndarray:
+    def positions(self, moment: Moment) -> np.ndarray:
         """See `Tissue`."""
-        points = moment.anatomy.chambers[self._name].place(self._pieces)
+        points = moment.anatomy.chambers[self._name].positions(self._pieces)
         self._cover.hide(points, moment.anatomy)
         return moment.to_image(points)
 
@@ -166,8 +166,8 @@ class Wall(Tissue):
         """Fibres and borders along the beam reflect little of it back: lateral dropout."""
         rest = heart.rest.chambers[look.chamber]
         angle, height, share = self._pieces.angle, self._pieces.height_cm, self._pieces.share
-        inner = rest.place(rest.pieces(angle, height, np.zeros_like(share)))
-        outer = rest.place(rest.pieces(angle, height, np.ones_like(share)))
+        inner = rest.positions(rest.pieces(angle, height, np.zeros_like(share)))
+        outer = rest.positions(rest.pieces(angle, height, np.ones_like(share)))
         others = [c for name, c in heart.rest.chambers.items() if name != look.chamber]
         gaps = [chamber.distance_cm(outer, 1.0) for chamber in others]
         free = np.min(gaps, axis=0) > 0.1
@@ -191,22 +191,22 @@ class Field(Tissue):
     cover: Cover | None = None
     """Hides what the heart covers now."""
 
-    def place(self, moment: Moment) -> np.ndarray:
+    def positions(self, moment: Moment) -> np.ndarray:
         """See `Tissue`."""
-        placed = np.concatenate([self.points, np.zeros((len(self.points), 1))], axis=1)
+        points = np.concatenate([self.points, np.zeros((len(self.points), 1))], axis=1)
         if self.cover is not None:
             inside = moment.to_heart(self.points)
             self.cover.hide(inside, moment.anatomy)
-            placed[np.isnan(inside[:, 0])] = np.nan
-        return placed
+            points[np.isnan(inside[:, 0])] = np.nan
+        return points
 
 
 def draw_field(heart: Heart, plane: Plane, points: np.ndarray, level: np.ndarray) -> Field:
     """A still field under the heart: points [n, 2] without what the heart always covers."""
     layers = dict.fromkeys(heart.rest.chambers, 1.0)
-    places = [plane.to_heart(points, 0.0)] * len(STATIONS)
+    stations = [plane.to_heart(points, 0.0)] * len(STATIONS)
     margin_cm = _BETWEEN_STATIONS_CM + float(np.linalg.norm(plane.drift_cm))
-    cover = Cover(layers, heart, places, margin_cm)
+    cover = Cover(layers, heart, stations, margin_cm)
     return Field(points[cover.bare], level[cover.bare], STILL_PACE, cover)
 
 

@@ -66,7 +66,7 @@ def judge(undisturbed: list[float], table: list[Outcome]) -> Judge:
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """A head with one seat."""
+    """A head with room for one training worker."""
     with cluster_of_nodes() as made:
         yield made
 

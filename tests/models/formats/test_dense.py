@@ -1,4 +1,4 @@
-"""V-JEPA 2.1 checkpoints in: the same numbers, and an exact list of what has no place."""
+"""V-JEPA 2.1 checkpoints in: the same numbers, and an exact list of what is left out."""
 
 from __future__ import annotations
 

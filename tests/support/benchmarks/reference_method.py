@@ -1,7 +1,7 @@
 """One training step as the published single-node code goes about it, for comparison.
 
 The same numbers by other means: all tubelets are projected by a 3-D convolution and then picked;
-every layer computes its sines and cosines anew, for queries and for keys, repeated for every head;
+every layer computes its sines and cosines again, for queries and for keys, repeated for every head;
 the predictor sorts its tokens by position and sorts them back; the average walks over parameters in
 two passes. Written for this comparison from a description, not taken from anywhere.
 """
