@@ -197,6 +197,7 @@ def _write_results(
                 "features": r.features,
                 "regularisation": r.regularisation,
                 "num_test": len(r.truth),
+                "num_test_patients": len(np.unique(r.patients)),
                 "val": r.val,
                 "test": r.test,
                 "test_intervals": r.intervals,

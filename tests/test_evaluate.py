@@ -108,7 +108,7 @@ def test_everything_is_written(bench: Bench, evaluated: tuple[Path, list[ProbeRe
         assert (line["task"], line["features"]) == (result.task.name, result.features)
         assert line["test"] == pytest.approx(result.test)
         assert line["val"] == pytest.approx(result.val)
-        assert line["num_test"] == 6
+        assert (line["num_test"], line["num_test_patients"]) == (6, 3)
     page = (out / "report.html").read_text()
     assert "predict mean" in page and str(out) not in page
 

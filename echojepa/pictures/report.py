@@ -90,8 +90,10 @@ def _task_section(results: list[ProbeResult]) -> str:
     figure = _scatter(results) if regression else _confusions(results)
     return section(
         task.name,
-        f"<p class='note'>{len(results[0].truth)} test clips{unit}; in brackets the 95% interval "
-        "over patients. Bold: better than every other line by more than that of the difference.</p>"
+        f"<p class='note'>{len(results[0].truth)} test clips of "
+        f"{len(np.unique(results[0].patients))} patients{unit}; in brackets the 95% interval over "
+        "patients. Bold: better than every other line, and no difference's interval holds "
+        "zero.</p>"
         f"<table><tr><th>features</th>{heads}</tr>{rows}</table>{figure}",
     )
 

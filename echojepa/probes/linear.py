@@ -47,6 +47,8 @@ class ProbeResult:
     """Test labels, [n]."""
     predicted: NDArray[Any]
     """Test predictions: raw units [n], or class names [n]."""
+    patients: NDArray[np.str_]
+    """Whom the test clips are of, [n]."""
     classes: NDArray[Any]
 
     @property
@@ -138,6 +140,7 @@ def _result(
         drawn=test.scores(patient_draws(patients)),
         truth=test.truth,
         predicted=predicted,
+        patients=patients,
         classes=classes,
     )
 

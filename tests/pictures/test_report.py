@@ -74,7 +74,8 @@ def results() -> list[ProbeResult]:
     found = []
     for task, values in ((EF, ef), (VIEW, views)):
         ids = [str(i) for i in range(80)]
-        labels = Labels(ids, np.array(ids), SPLITS, values)
+        patients = np.array([f"p{i // 2}" for i in range(80)])
+        labels = Labels(ids, patients, SPLITS, values)
         found.append(fit_probe(task, labels, "pretrained", features))
         found.append(fit_probe(task, labels, "random <weights>", features[::-1]))
         found.append(fit_baseline(task, labels))
@@ -163,7 +164,7 @@ def test_names_are_escaped(full: str) -> None:
     assert not {"b", "i", "u", "ef", "psax", "weights"} & set(page.tags)
     assert "<EF> & more" in page.text
     assert "abc<def>" in page.text
-    assert "48 test clips, in %" in page.text
+    assert "48 test clips of 24 patients, in %" in page.text
 
 
 def test_figures_are_drawn_and_pictures_are_exact(full: str) -> None:
