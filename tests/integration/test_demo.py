@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from selenium import webdriver
@@ -50,6 +51,15 @@ def test_it_leaves_videos_a_run_an_encoder_and_results(demo: Path) -> None:
         for features in ("pretrained", "random weights", "predict mean")
     }
     assert list((demo / "run" / "tensorboard").glob("events.out.tfevents.*"))
+
+
+def test_the_readme_embeds_a_clip(demo: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    code = readme.split("```python\n")[1].split("```")[0]
+    names: dict[str, Any] = {}
+    exec(code.replace('"demo/', f'"{demo}/'), names)
+    shape = code.rsplit("# ", 1)[1].split(":")[0]
+    assert list(names["features"].shape) == json.loads(shape)
 
 
 def test_a_browser_shows_the_whole_report(demo: Path, browser: webdriver.Chrome) -> None:
