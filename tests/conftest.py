@@ -100,3 +100,10 @@ def tiny_tree(phantom_manifest: Path, tmp_path: Path) -> dict[str, Any]:
             "image_every_steps": 4,
         },
     }
+
+
+@pytest.fixture
+def tree(tiny_tree: dict[str, Any]) -> dict[str, Any]:
+    """The tiny config, with metrics of every step."""
+    tiny_tree["loop"]["log_every_steps"] = 1
+    return tiny_tree

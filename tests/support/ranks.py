@@ -5,6 +5,7 @@ Importing torch and DeepSpeed takes ten seconds; the fork server does it once pe
 
 from __future__ import annotations
 
+import copy
 import multiprocessing as mp
 import os
 import tempfile
@@ -117,6 +118,13 @@ def prepare(tree: dict[str, Any], model: type[PretrainConfig] = PretrainConfig) 
     clips = config.data.clips()
     RunFolder(config.run_dir).create(config, clips.fingerprint)
     return config
+
+
+def variant(tree: dict[str, Any], name: str) -> dict[str, Any]:
+    """The same run in a folder of its own."""
+    other = copy.deepcopy(tree)
+    other["run_dir"] = f"{tree['run_dir']}_{name}"
+    return other
 
 
 def losses(tree: dict[str, Any]) -> list[float]:
