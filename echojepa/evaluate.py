@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from echojepa.config import Strict, validate
-from echojepa.data.manifest import manifest_fingerprint, read_manifest, with_absolute_uris
+from echojepa.data.decode.frames import ReadConfig
+from echojepa.data.manifest import manifest_fingerprint, read_manifest, ready_to_read
 from echojepa.data.problem import Problem
 from echojepa.data.sampling import ClipConfig
 from echojepa.encoders.frozen import EncoderSource
@@ -58,6 +59,8 @@ class EvaluateConfig(Strict):
     pooling: Pooling = "mean_std"
     """How the features of a clip's tokens become those of the clip: mean is their mean; mean_std
     adds the deviation of the spatial mean over time, which sees motion."""
+    read: ReadConfig = ReadConfig()
+    """How the files of clips are read."""
     batch: int = Field(8, gt=0)
     """Clips per forward pass."""
     random_seed: int = Field(0, ge=0)
@@ -101,7 +104,7 @@ def rows_to_encode(config: EvaluateConfig) -> pa.Table:
     wanted: set[str] = set()
     for task in config.tasks:
         wanted |= set(labelled_rows(table, task)["clip_id"].to_pylist())
-    return with_absolute_uris(_only(table, wanted), Path(config.manifest).resolve().parent)
+    return ready_to_read(_only(table, wanted), Path(config.manifest).resolve().parent)
 
 
 def _only(table: pa.Table, clip_ids: set[str]) -> pa.Table:
@@ -120,7 +123,7 @@ def extractor(config: EvaluateConfig) -> Callable[[], FeatureExtractor]:
         PRETRAINED: ExportedSource(str(Path(config.encoder).resolve()), clip),
         RANDOM: RandomSource(architecture, clip, config.random_seed),
     }
-    return lambda: FeatureExtractor(sources, pooling)
+    return lambda: FeatureExtractor(sources, pooling, config.read)
 
 
 def evaluation_clip(config: EvaluateConfig) -> ClipConfig:
@@ -252,6 +255,6 @@ def _pictures(
     chosen = rows.take(pick(rows["clip_id"].to_pylist(), _NUM_PICTURES, seed=1)).to_pylist()
     hiddens = objective.hidden_tokens(np.arange(len(chosen)))
     return [
-        mask_picture(load_view(row, clip), [h[i] for h in hiddens], objective.grid)
+        mask_picture(load_view(row, clip, config.read), [h[i] for h in hiddens], objective.grid)
         for i, row in enumerate(chosen)
     ]

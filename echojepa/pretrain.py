@@ -227,9 +227,7 @@ def _online_probe(
     """The probe, without the clips that some rank could not read; a collective call."""
     if config.probe is None or config.loop.probe_every_steps is None:
         return None
-    probe = OnlineProbe(
-        config.probe, config.data.manifest, config.data.clip, objective.grid, collectives.world()
-    )
+    probe = OnlineProbe(config.probe, config.data, objective.grid, collectives.world())
     problems = [p for part in collectives.gather(probe.problems) for p in part]
     raise_if_storage_failed(problem for _, problem in problems)
     if worker.rank == 0:

@@ -24,7 +24,7 @@ from support.paths import DATA
 from support.ranks import pretrain_on_ranks, pretrain_plain
 from torch.nn import functional as F
 
-from echojepa.data.decode.frames import read_frames
+from echojepa.data.decode.frames import open_video
 
 RECORDED = DATA / "losses.json"
 CLIPS = DATA / "fixed_clips"
@@ -98,7 +98,7 @@ RUNS = {
 
 def primitives() -> str:
     """A digest of what decoding, products, attention, norms, GELU and AdamW give here."""
-    frames = read_frames(str(sorted(CLIPS.glob("clips/*.mp4"))[0]), [0, 5, 9])
+    frames = open_video(str(sorted(CLIPS.glob("clips/*.mp4"))[0])).frames([0, 5, 9])
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, 36, 48, generator=generator, requires_grad=True)
     weight = torch.randn(192, 48, generator=generator, requires_grad=True)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from echojepa.config import Strict, changeable
 from echojepa.data.clip_table import ClipTable, open_clips
-from echojepa.data.decode.frames import DecoderName, read_frames
+from echojepa.data.decode.frames import ReadConfig, open_video
 from echojepa.data.decode.journal import CrashJournal
 from echojepa.data.manifest import ClipFilter
 from echojepa.data.mixture import MixtureConfig
@@ -38,10 +38,8 @@ class DataConfig(Strict):
     """Window, rate, size and crop of a clip."""
     max_bad_fraction: float = changeable(0.001, ge=0, le=1)
     """The run stops when more than this share of its samples could not be read."""
-    decoder: DecoderName = changeable("auto")
-    """auto picks by container; pyav, decord and dicom force one."""
-    storage_patience_seconds: float = changeable(600.0, ge=0)
-    """For how long an object store that fails is asked again before the run stops."""
+    read: ReadConfig = ReadConfig()
+    """How their files are read."""
     num_decoders: int | None = changeable(None, gt=0)
     """Most decode actors at a time; null leaves it to Ray Data, up to the cluster's CPUs."""
     cpus_per_decoder: float = changeable(1.0, gt=0)
@@ -97,13 +95,8 @@ class BlockDecoder:
         if self._journal:
             self._journal.begin(s)
         try:
-            frames = read_frames(
-                row["uri"],
-                window.indices,
-                self._data.decoder,
-                row["num_frames"],
-                self._data.storage_patience_seconds,
-            )
+            video = open_video(row["uri"], self._data.read)
+            frames = video.frames_at(window.seconds, row["num_frames"])
         finally:
             if self._journal:
                 self._journal.end()

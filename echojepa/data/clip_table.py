@@ -21,7 +21,7 @@ from echojepa.data.manifest import (
     filter_rows,
     manifest_fingerprint,
     read_manifest,
-    with_absolute_uris,
+    ready_to_read,
 )
 from echojepa.data.mixture import Mixture, MixtureConfig
 from echojepa.data.sampling import rows_of
@@ -90,7 +90,7 @@ def open_clips(
         read_manifest(path)  # raises the error that says so
     fingerprint = manifest_fingerprint(path)
     mixed = "" if mixture is None else f"|{mixture.model_dump_json()}"
-    key = f"{where.model_dump_json()}|{path.resolve().parent}{mixed}"
+    key = f"{where.model_dump_json()}|{path.resolve().parent}{mixed}|{STREAM_COLUMNS}"
     name = f"{fingerprint[:24]}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.arrow"
     folder = cache or Path(tempfile.gettempdir()) / f"echojepa-clips-{os.getuid()}"
     mapped = folder / name
@@ -141,7 +141,7 @@ def _by_data_set(
 
 
 def _convert(table: pa.Table, base: Path, metadata: dict[bytes, str] | None, target: Path) -> None:
-    columns = with_absolute_uris(table, base).select(list(STREAM_COLUMNS)).combine_chunks()
+    columns = ready_to_read(table, base).select(list(STREAM_COLUMNS)).combine_chunks()
     columns = columns.replace_schema_metadata(metadata)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f"{target.name}.{os.getpid()}")

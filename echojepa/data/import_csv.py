@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from echojepa.data.decode.frames import probe
+from echojepa.data.decode.frames import open_video
 from echojepa.data.manifest import write_manifest
 from echojepa.errors import ClipError, ManifestError
 
@@ -47,7 +47,7 @@ def _row(
     """One manifest row; frames, rate and size are measured."""
     uri = path if "://" in path else str(Path(path).resolve())
     try:
-        info = probe(uri)
+        info = open_video(uri).probe()
     except ClipError as error:
         what = f"the video of line {number} cannot be used: {error}"
         raise ManifestError(what, "Fix or drop it.", str(file)) from None
@@ -58,6 +58,7 @@ def _row(
         "uri": uri,
         "num_frames": info.num_frames,
         "native_fps": info.native_fps,
+        "duration_seconds": info.duration_seconds,
         "height": info.height,
         "width": info.width,
         "view": identity.get("view") or None,

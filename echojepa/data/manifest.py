@@ -28,6 +28,7 @@ SCHEMA = pa.schema(
         pa.field("uri", pa.string(), nullable=False),
         pa.field("num_frames", pa.int32(), nullable=False),
         pa.field("native_fps", pa.float64(), nullable=False),
+        pa.field("duration_seconds", pa.float64()),
         pa.field("height", pa.int32(), nullable=False),
         pa.field("width", pa.int32(), nullable=False),
         pa.field("view", pa.string()),
@@ -37,11 +38,24 @@ SCHEMA = pa.schema(
         pa.field("content_hash", pa.string()),
     ]
 )
-"""Columns every manifest has; any further numeric or text column is a label."""
+"""Columns every manifest has; any further numeric or text column is a label.
+
+`duration_seconds` is the time from the first frame to the last, and one mean frame more. Where it
+is null, frames are evenly spaced: num_frames / native_fps.
+"""
 
 SPLITS = ("train", "val", "test")
 DOPPLER = ("none", "colour", "spectral")
-STREAM_COLUMNS = ("clip_id", "uri", "num_frames", "native_fps", "height", "width", "content_hash")
+STREAM_COLUMNS = (
+    "clip_id",
+    "uri",
+    "num_frames",
+    "native_fps",
+    "duration_seconds",
+    "height",
+    "width",
+)
+"""What training and probes read of a clip."""
 
 
 class ClipFilter(Strict):
@@ -127,9 +141,9 @@ def _check_values(table: pa.Table, where: str) -> None:
             "Give every clip an id of its own.",
             where,
         )
-    for name in ("num_frames", "native_fps", "height", "width"):
+    for name in ("num_frames", "native_fps", "duration_seconds", "height", "width"):
         possible = pc.and_(pc.greater(table[name], 0), pc.less(table[name], float("inf")))
-        bad = pc.invert(possible)
+        bad = pc.invert(pc.fill_null(possible, True))
         if pc.any(bad).as_py():
             row = pc.index(bad, True).as_py()
             clip = table["clip_id"][row].as_py()
@@ -227,3 +241,11 @@ def with_absolute_uris(table: pa.Table, base: Path) -> pa.Table:
     """Local paths in `uri`, relative to the manifest's folder `base`, made absolute."""
     uris = [u if "://" in u else str(base / u) for u in table["uri"].to_pylist()]
     return table.set_column(table.column_names.index("uri"), "uri", pa.array(uris, pa.string()))
+
+
+def ready_to_read(table: pa.Table, base: Path) -> pa.Table:
+    """Rows with absolute paths, and a duration for every clip."""
+    table = with_absolute_uris(table, base)
+    even = pc.divide(table["num_frames"].cast(pa.float64()), table["native_fps"])
+    known = pc.coalesce(table["duration_seconds"], even)
+    return table.set_column(table.column_names.index("duration_seconds"), "duration_seconds", known)

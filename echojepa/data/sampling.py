@@ -6,13 +6,15 @@ Nothing here holds state: any worker, any number of workers and any restart comp
 window and crop for the same s, and the data cursor of a checkpoint is one integer.
 
     epoch = s // num_clips; the row inside an epoch is a keyed bijection (no memory per row);
-    window and crop come from a counter-based generator keyed by (seed, s).
+    window and crop come from a counter-based generator keyed by (seed, s). A window is a row of
+    moments, not of frame numbers: which frame a file shows then, its decoder knows.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -70,14 +72,36 @@ class ClipConfig(Strict):
         return self.num_frames * self.size * self.size * 3
 
 
+class Timing(NamedTuple):
+    """What a manifest row says of a video's time."""
+
+    num_frames: int
+    native_fps: float
+    """Frames per second, on average."""
+    duration_seconds: float
+    """From the first frame to the last, and one mean frame."""
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Timing:
+        """Of a row of the clip table."""
+        return cls(row["num_frames"], row["native_fps"], row["duration_seconds"])
+
+    @property
+    def last_seconds(self) -> float:
+        """When the last frame is shown, after the first."""
+        return self.duration_seconds - 1 / self.native_fps
+
+    def latest_start(self, clip: ClipConfig) -> float:
+        """Latest start in seconds at which the whole window lies inside the video, or 0."""
+        return max(0.0, self.last_seconds - (clip.num_frames - 1) / clip.fps)
+
+
 @dataclass(frozen=True)
 class Window:
-    """Which native frames make a clip."""
+    """Which moments of a video make a clip; a decoder finds the frames nearest to them."""
 
-    indices: NDArray[np.int64]
-    """Native frame index of each clip frame, [T], not decreasing."""
-    max_time_error_seconds: float
-    """Largest distance between a wanted time and the time of the native frame chosen for it."""
+    seconds: NDArray[np.float64]
+    """Since the first frame, [T], evenly spaced."""
     held_frames: int
     """Clip frames beyond the end of the video, filled with its last frame."""
 
@@ -93,31 +117,26 @@ class Box:
     mirror: bool = False
 
 
-def window_start_range(num_native: int, native_fps: float, clip: ClipConfig) -> float:
-    """Latest start in seconds at which the whole window lies inside the video (0 if none does)."""
-    return max(0.0, (num_native - 1) / native_fps - (clip.num_frames - 1) / clip.fps)
-
-
-def window_at(start_seconds: float, num_native: int, native_fps: float, clip: ClipConfig) -> Window:
-    """Frames nearest in time to start + k / fps, k = 0 .. T-1.
+def window_at(start_seconds: float, timing: Timing, clip: ClipConfig) -> Window:
+    """The moments start + k / fps, k = 0 .. T-1.
 
     Raises:
         ClipError: the clip's policy rejects a video that is too short or too slow.
     """
-    if clip.fps > native_fps * (1 + 1e-6) and clip.above_native == "reject":
-        raise ClipError("sample", "too_slow", f"{native_fps:.3g} fps, {clip.fps:.3g} are wanted")
-    wanted = start_seconds + np.arange(clip.num_frames) / clip.fps  # seconds, [T]
-    # The native frame nearest in time: halves round up, so that equal distances never alternate.
-    nearest = np.floor(wanted * native_fps + 0.5).astype(np.int64)
-    if num_native == 1:  # a still lasts no time at all, whatever its nominal rate
-        nearest[1:] = np.maximum(nearest[1:], 1)
-    held = int((nearest > num_native - 1).sum())
+    fps = timing.native_fps
+    if clip.fps > fps * (1 + 1e-6) and clip.above_native == "reject":
+        raise ClipError("sample", "too_slow", f"{fps:.3g} fps, {clip.fps:.3g} are wanted")
+    seconds = start_seconds + np.arange(clip.num_frames) / clip.fps
+    # A moment is beyond the end from half a frame after the last one on. A still lasts no time at
+    # all, whatever its nominal rate.
+    beyond = seconds >= timing.last_seconds + 0.5 / fps
+    if timing.num_frames == 1:
+        beyond[1:] = True
+    held = int(beyond.sum())
     if held and clip.short == "reject":
-        raise ClipError("sample", "too_short", f"{num_native} frames at {native_fps:.3g} fps")
-    indices = np.minimum(nearest, num_native - 1)
-    inside = wanted[: clip.num_frames - held] - indices[: clip.num_frames - held] / native_fps
-    error = float(np.abs(inside).max()) if len(inside) else 0.0
-    return Window(indices, error, held)
+        what = f"{timing.num_frames} frames at {fps:.3g} fps"
+        raise ClipError("sample", "too_short", what)
+    return Window(seconds, held)
 
 
 def crop_box(height: int, width: int, clip: ClipConfig, rng: SampleRng) -> Box:
@@ -141,8 +160,8 @@ def crop_box(height: int, width: int, clip: ClipConfig, rng: SampleRng) -> Box:
 def random_view(seeds: Seeds, s: int, row: dict[str, Any], clip: ClipConfig) -> tuple[Window, Box]:
     """Window and crop of sample s for a row of the clip table. See `window_at` for errors."""
     rng = SampleRng(seeds.at(s), Domain.CLIP, s)
-    start = rng.uniform(0.0, window_start_range(row["num_frames"], row["native_fps"], clip))
-    window = window_at(start, row["num_frames"], row["native_fps"], clip)
+    timing = Timing.of(row)
+    window = window_at(rng.uniform(0.0, timing.latest_start(clip)), timing, clip)
     return window, crop_box(row["height"], row["width"], clip, rng)
 
 
@@ -151,8 +170,8 @@ def centre_view(row: dict[str, Any], clip: ClipConfig, part: float = 0.5) -> tup
 
     `part` places the window: 0 at the start of the video, 1 at its end.
     """
-    start = part * window_start_range(row["num_frames"], row["native_fps"], clip)
-    window = window_at(start, row["num_frames"], row["native_fps"], clip)
+    timing = Timing.of(row)
+    window = window_at(part * timing.latest_start(clip), timing, clip)
     side = min(row["height"], row["width"])
     box = Box((row["height"] - side) // 2, (row["width"] - side) // 2, side, side)
     return window, box

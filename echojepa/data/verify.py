@@ -5,12 +5,9 @@ Hashing matters: a flipped bit in an H.264 picture decodes to garbage without an
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
-
 import pyarrow as pa
 
-from echojepa.data.decode.frames import open_source, probe
+from echojepa.data.decode.frames import open_video
 from echojepa.errors import ClipError
 
 _RATE_TOLERANCE = 0.01
@@ -22,7 +19,8 @@ def find_problems(table: pa.Table) -> list[tuple[str, str]]:
     columns = ["clip_id", "uri", "num_frames", "native_fps", "height", "width", "content_hash"]
     for row in table.select(columns).to_pylist():
         try:
-            info = probe(row["uri"])
+            video = open_video(row["uri"])
+            info = video.probe()
         except ClipError as error:
             problems.append((row["clip_id"], str(error)))
             continue
@@ -34,13 +32,6 @@ def find_problems(table: pa.Table) -> list[tuple[str, str]]:
             found = f"{info.native_fps:.3f} fps, the manifest says {row['native_fps']:.3f}"
             problems.append((row["clip_id"], found))
         kind, _, digest = (row["content_hash"] or "").partition(":")
-        if kind == "sha256" and content_digest(row["uri"]) != digest:
+        if kind == "sha256" and video.digest() != digest:
             problems.append((row["clip_id"], "the content has changed since it was hashed"))
     return problems
-
-
-def content_digest(uri: str) -> str:
-    """SHA-256 of a video file, in hexadecimal digits."""
-    source = open_source(uri)
-    content = Path(source).read_bytes() if isinstance(source, str) else source.getvalue()
-    return hashlib.sha256(content).hexdigest()

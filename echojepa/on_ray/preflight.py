@@ -16,7 +16,6 @@ from ray.exceptions import GetTimeoutError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from echojepa.cost import Footprint, count_parameters, footprint
-from echojepa.data.decode.frames import PATIENCE_SECONDS
 from echojepa.data.problem import Problem, raise_if_storage_failed
 from echojepa.data.stream import StreamShape
 from echojepa.errors import BadDataError, ClusterError, ManifestError, StorageError
@@ -28,6 +27,7 @@ from echojepa.runs.folder import RunFolder
 from echojepa.train.device import device_memory_bytes
 
 _NUM_CLIPS = 4
+_PATIENCE_SECONDS = 30.0
 _GB = 1e9
 _GPU_SECONDS = 120.0
 
@@ -165,7 +165,8 @@ def _device_bytes() -> int:
 
 def _check_clips(config: PretrainConfig) -> None:
     """Decode a few clips on some node; a clip that kills its process is as bad as an unreadable."""
-    hasty = config.data.model_copy(update={"storage_patience_seconds": PATIENCE_SECONDS})
+    read = config.data.read.model_copy(update={"patience_seconds": _PATIENCE_SECONDS})
+    hasty = config.data.model_copy(update={"read": read})
     task = ray.remote(decode_first).options(num_cpus=0, max_retries=0)
     try:
         problems = ray.get(task.remote(hasty, Seeds(config.seed), 0, _NUM_CLIPS))

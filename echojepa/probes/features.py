@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from echojepa.data.decode.frames import read_frames
+from echojepa.data.decode.frames import ReadConfig, open_video
 from echojepa.data.problem import Problem, guarded
 from echojepa.data.sampling import ClipConfig, centre_view, crop_resize
 from echojepa.encoders.frozen import EncoderSource, PooledFeatures, TokenFeatures
@@ -23,7 +23,7 @@ Pooling = Literal["mean", "mean_std"]
 [2 D]; motion is what the second half sees."""
 
 
-def load_view(row: dict[str, Any], clip: ClipConfig) -> NDArray[np.uint8]:
+def load_view(row: dict[str, Any], clip: ClipConfig, read: ReadConfig) -> NDArray[np.uint8]:
     """The evaluation view of a manifest row: middle window, central square, [T, H, W, 3].
 
     Raises:
@@ -31,7 +31,7 @@ def load_view(row: dict[str, Any], clip: ClipConfig) -> NDArray[np.uint8]:
         StorageError: its storage fails.
     """
     window, box = centre_view(row, clip)
-    frames = read_frames(row["uri"], window.indices, num_promised=row["num_frames"])
+    frames = open_video(row["uri"], read).frames_at(window.seconds, row["num_frames"])
     return crop_resize(frames, box, clip.size)
 
 
@@ -51,9 +51,12 @@ class FeatureExtractor:
     """Rows of a manifest to features of several encoders; a clip is decoded once for all of them
     that want the same frames."""
 
-    def __init__(self, sources: Mapping[str, EncoderSource], pooling: Pooling) -> None:
+    def __init__(
+        self, sources: Mapping[str, EncoderSource], pooling: Pooling, read: ReadConfig
+    ) -> None:
         self._encoders = {name: source.load() for name, source in sources.items()}
         self._pooling: Pooling = pooling
+        self._read = read
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         """Columns clip_id, problem (see `Problem.to_text`) and one of [n, D] per encoder.
@@ -62,7 +65,7 @@ class FeatureExtractor:
         """
         problems: list[Problem | None] = [None] * len(rows)
         views = {
-            clip: _load_views(rows, clip, problems)
+            clip: self._load_views(rows, clip, problems)
             for clip in {encoder.clip for encoder in self._encoders.values()}
         }
         bad = np.array([problem is not None for problem in problems])
@@ -76,15 +79,14 @@ class FeatureExtractor:
             columns[name][bad] = np.nan
         return columns
 
-
-def _load_views(
-    rows: list[dict[str, Any]], clip: ClipConfig, problems: list[Problem | None]
-) -> NDArray[np.uint8]:
-    """Views [n, T, H, W, 3]; black where there is a problem, which is noted."""
-    views = np.zeros((len(rows), clip.num_frames, clip.size, clip.size, 3), np.uint8)
-    for i, row in enumerate(rows):
-        frames, problem = guarded(partial(load_view, row, clip))
-        if frames is not None:
-            views[i] = frames
-        problems[i] = problems[i] or problem
-    return views
+    def _load_views(
+        self, rows: list[dict[str, Any]], clip: ClipConfig, problems: list[Problem | None]
+    ) -> NDArray[np.uint8]:
+        """Views [n, T, H, W, 3]; black where there is a problem, which is noted."""
+        views = np.zeros((len(rows), clip.num_frames, clip.size, clip.size, 3), np.uint8)
+        for i, row in enumerate(rows):
+            frames, problem = guarded(partial(load_view, row, clip, self._read))
+            if frames is not None:
+                views[i] = frames
+            problems[i] = problems[i] or problem
+        return views

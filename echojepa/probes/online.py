@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from echojepa.config import Strict
-from echojepa.data.manifest import read_manifest, with_absolute_uris
+from echojepa.data.block import DataConfig
+from echojepa.data.manifest import read_manifest, ready_to_read
 from echojepa.data.problem import ClipProblem, guarded
-from echojepa.data.sampling import ClipConfig
 from echojepa.encoders.frozen import TokenFeatures
 from echojepa.errors import ManifestError
 from echojepa.models.attention import Grid
@@ -69,14 +69,14 @@ class OnlineProbe:
     def __init__(
         self,
         config: OnlineProbeConfig,
-        manifest: str,
-        clip: ClipConfig,
+        data: DataConfig,
         grid: Grid,
         world: Ranks,
     ) -> None:
         """Decode this rank's share of the clips.
 
         Args:
+            data: of the run: its manifest, clips, and how files are read.
             grid: token grid of a clip.
             world: which of how many ranks this is.
 
@@ -85,19 +85,20 @@ class OnlineProbe:
         """
         self._config = config
         self._grid = grid
-        train = _rows(manifest, config, "train", config.num_train)
-        val = _rows(manifest, config, "val", config.num_val)
+        train = _rows(data.manifest, config, "train", config.num_train)
+        val = _rows(data.manifest, config, "val", config.num_val)
         self._is_train = np.arange(len(train) + len(val)) < len(train)
         self._clip_ids = np.array([row["clip_id"] for row in train + val])
         self._labels = np.array([row[config.task.label] for row in train + val])
         self._readable = np.ones(len(self._labels), bool)
         mine = (train + val)[world.rank :: world.size]
         self._per_rank = -(-len(self._labels) // world.size)
+        clip = data.clip
         self._clips = np.zeros((self._per_rank, clip.num_frames, clip.size, clip.size, 3), np.uint8)
         self.problems: list[ClipProblem] = []
         """Of this rank's clips, those that could not be read."""
         for target, row in zip(self._clips, mine, strict=False):
-            frames, problem = guarded(partial(load_view, row, clip))
+            frames, problem = guarded(partial(load_view, row, clip, data.read))
             if problem is not None:
                 self.problems.append(ClipProblem(row["clip_id"], problem))
             if frames is not None:
@@ -156,7 +157,7 @@ def _rows(
 ) -> list[dict[str, Any]]:
     """At most `number` labelled rows of a split, always the same ones."""
     table = labelled_rows(read_manifest(manifest), config.task)
-    table = with_absolute_uris(table, Path(manifest).resolve().parent)
+    table = ready_to_read(table, Path(manifest).resolve().parent)
     table = table.filter(pc.equal(table["split"], split))
     rows: list[dict[str, Any]] = table.take(
         pick(table["clip_id"].to_pylist(), number, seed=0)

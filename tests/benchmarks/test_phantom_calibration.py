@@ -27,7 +27,7 @@ from support.benchmarks.readers import Shown, read, train_reader
 from support.paths import ROOT
 
 from echojepa.config import load
-from echojepa.data.decode.frames import read_frames
+from echojepa.data.decode.frames import ReadConfig, open_video
 from echojepa.data.manifest import read_manifest
 from echojepa.data.sampling import ClipConfig, centre_view, crop_resize
 from echojepa.encoders.ours import RandomSource
@@ -68,10 +68,10 @@ class Data:
 def decoded(folder: Path, row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, int]:
     """A clip, a still and the size of the file."""
     uri = str(folder / row["uri"])
-    clip = load_view({**row, "uri": uri}, CLIP)[..., 1]
+    clip = load_view({**row, "uri": uri}, CLIP, ReadConfig())[..., 1]
     _, box = centre_view(row, CLIP)
     any_frame = int(row["clip_id"], 16) % row["num_frames"]
-    still = read_frames(uri, np.array([any_frame]), num_promised=row["num_frames"])
+    still = open_video(uri).frames([any_frame], row["num_frames"])
     return clip, crop_resize(still, box, STILL_SIZE)[..., 1], Path(uri).stat().st_size
 
 

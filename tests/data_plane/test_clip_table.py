@@ -38,9 +38,9 @@ def test_rows_of_the_table(tmp_path: Path) -> None:
         "uri": str(tmp_path / "videos/3.mp4"),
         "num_frames": 30,
         "native_fps": 30.0,
+        "duration_seconds": 1.0,
         "height": 48,
         "width": 64,
-        "content_hash": "h3",
     }
     assert tuple(clips.row(1)) == STREAM_COLUMNS
     assert clips.clip_ids(np.array([1, 0, 1])) == ["c4", "c3", "c4"]

@@ -27,12 +27,16 @@ from support.clips import (
     numbers,
     outcome,
     overwrite,
+    probe,
+    read_frames,
     write_clip,
     write_sound,
     written,
 )
 
-from echojepa.data.decode.frames import DecoderName, probe, read_frames
+from echojepa.data.decode import decord_video
+from echojepa.data.decode.frames import DecoderName
+from echojepa.data.decode.source import Source
 
 DECODERS: tuple[DecoderName, ...] = ("pyav", "decord")
 
@@ -70,7 +74,7 @@ def test_empty(tmp_path: Path) -> None:
     assert error_of(lambda: probe(str(path)), path) == ("open", "empty")
     assert error_of(lambda: probe(path.as_uri()), path)[0] == "open"
     dicom = written(tmp_path / "hidden.dcm", b"")
-    assert error_of(lambda: probe(str(dicom)), dicom) == ("open", "not_a_video")
+    assert error_of(lambda: probe(str(dicom)), dicom) == ("open", "empty")
 
 
 def test_unreadable(tmp_path: Path) -> None:
@@ -183,9 +187,10 @@ def test_an_unknown_codec(videos: Path, tmp_path: Path) -> None:
         assert kind in {"unsupported", "not_a_video"}
 
 
-def test_decord_reads_no_urls(videos: Path) -> None:
-    uri = (videos / LONG_GOP.name).as_uri()
-    assert error_of(lambda: read_frames(uri, [0], "decord")) == ("open", "unsupported")
+def test_decord_reads_no_objects(videos: Path) -> None:
+    source = Source((videos / LONG_GOP.name).read_bytes(), None)
+    error = error_of(lambda: decord_video.read(source, lambda _: np.array([0]), 0))
+    assert error == ("open", "unsupported")
 
 
 def test_a_picture_size_that_changes(tmp_path: Path) -> None:
@@ -211,13 +216,14 @@ def test_a_picture_size_that_changes(tmp_path: Path) -> None:
 
 _READ_ALL = """
 import json, sys
-from echojepa.data.decode.frames import probe, read_frames
+from echojepa.data.decode.frames import ReadConfig, open_video
 from echojepa.errors import ClipError
 
 for uri, decoder in json.loads(sys.argv[1]):
     try:
-        probe(uri, decoder)
-        read_frames(uri, [0, 9, 31], decoder, 60)
+        video = open_video(uri, ReadConfig(decoder=decoder))
+        video.probe()
+        video.frames([0, 9, 31], 60)
         print("ok", flush=True)
     except ClipError as error:
         print(error.kind, flush=True)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.clips import even, shown
 
 from echojepa.config import validate
 from echojepa.data.sampling import (
@@ -17,12 +18,17 @@ from echojepa.data.sampling import (
     random_view,
     rows_of,
     window_at,
-    window_start_range,
 )
 from echojepa.errors import ClipError, ConfigError
 from echojepa.randomness import Seeds
 
-ROW: dict[str, Any] = {"num_frames": 120, "native_fps": 50.0, "height": 240, "width": 320}
+ROW: dict[str, Any] = {
+    "num_frames": 120,
+    "native_fps": 50.0,
+    "duration_seconds": 2.4,
+    "height": 240,
+    "width": 320,
+}
 
 
 @given(n=st.integers(2, 40), first=st.integers(0, 200), count=st.integers(1, 80))
@@ -49,24 +55,24 @@ def test_every_epoch_covers_every_row_once() -> None:
 @pytest.mark.parametrize("start", [0.0, 0.0133, 0.5, 1.23456])
 def test_frames_are_the_nearest_in_time(native_fps: float, start: float) -> None:
     clip = ClipConfig(num_frames=16, fps=24.0)
-    window = window_at(start, 120, native_fps, clip)
+    window = window_at(start, even(120, native_fps), clip)
+    indices = shown(window, 120, native_fps)
     wanted = start + np.arange(16) / 24.0
+    assert window.seconds == pytest.approx(wanted)
     times = np.arange(120) / native_fps
     distances = np.abs(times[:, None] - wanted[None])  # [native, T]
-    chosen = distances[window.indices, np.arange(16)]
-    assert chosen == pytest.approx(distances.min(axis=0), abs=1e-9)
-    assert window.max_time_error_seconds == pytest.approx(chosen.max(), abs=1e-12)
-    assert window.max_time_error_seconds <= 0.5 / native_fps + 1e-9
+    chosen = distances[indices, np.arange(16)]
+    assert chosen == pytest.approx(distances.min(axis=0), abs=2e-6)
+    assert chosen.max() <= 0.5 / native_fps + 2e-6
     assert window.held_frames == 0
-    steps = np.diff(window.indices)
+    steps = np.diff(indices)
     assert (steps >= 0).all()
     assert set(steps.tolist()) <= {int(native_fps // 24), int(native_fps // 24) + 1}
 
 
 def test_the_native_rate_takes_every_frame() -> None:
-    window = window_at(0.5, 60, 30.0, ClipConfig(num_frames=16, fps=30.0))
-    assert window.indices.tolist() == list(range(15, 31))
-    assert window.max_time_error_seconds == pytest.approx(0.0, abs=1e-12)
+    window = window_at(0.5, even(60, 30.0), ClipConfig(num_frames=16, fps=30.0))
+    assert shown(window, 60, 30.0) == list(range(15, 31))
 
 
 @given(
@@ -81,79 +87,76 @@ def test_window_properties(
     num_native: int, native_fps: float, fps: float, num_frames: int, part: float
 ) -> None:
     clip = ClipConfig(num_frames=num_frames, fps=fps)
-    latest = window_start_range(num_native, native_fps, clip)
-    window = window_at(part * latest, num_native, native_fps, clip)
-    assert window.indices.shape == (num_frames,)
-    assert window.indices.min() >= 0
-    assert window.indices.max() < num_native
-    assert (np.diff(window.indices) >= 0).all()
-    assert window.max_time_error_seconds <= 0.5 / native_fps + 1e-9
+    latest = even(num_native, native_fps).latest_start(clip)
+    window = window_at(part * latest, even(num_native, native_fps), clip)
+    indices = shown(window, num_native, native_fps)
+    rounded = np.floor(window.seconds * native_fps + 0.5 + 1e-6 * native_fps)
+    assert indices == np.minimum(rounded, num_native - 1).astype(int).tolist()
     if latest > 0:
         assert window.held_frames == 0
     if window.held_frames:
-        assert (window.indices[-window.held_frames :] == num_native - 1).all()
+        assert set(indices[-window.held_frames :]) == {num_native - 1}
 
 
 def test_start_range() -> None:
     clip = ClipConfig(num_frames=16, fps=24.0)
-    assert window_start_range(50, 25.0, clip) == pytest.approx(49 / 25 - 15 / 24)
-    assert window_start_range(16, 24.0, clip) == 0.0
-    assert window_start_range(5, 25.0, clip) == 0.0
+    assert even(50, 25.0).latest_start(clip) == pytest.approx(49 / 25 - 15 / 24)
+    assert even(16, 24.0).latest_start(clip) == 0.0
+    assert even(5, 25.0).latest_start(clip) == 0.0
 
 
 def test_a_short_video_holds_its_last_frame() -> None:
-    window = window_at(0.0, 10, 24.0, ClipConfig(num_frames=16, fps=24.0))
-    assert window.indices.tolist() == [*range(10), *[9] * 6]
+    window = window_at(0.0, even(10, 24.0), ClipConfig(num_frames=16, fps=24.0))
+    assert shown(window, 10, 24.0) == [*range(10), *[9] * 6]
     assert window.held_frames == 6
-    assert window.max_time_error_seconds == pytest.approx(0.0, abs=1e-12)
 
 
 def test_a_short_video_is_rejected() -> None:
     clip = ClipConfig(num_frames=16, fps=24.0, short="reject")
-    assert window_at(0.0, 16, 24.0, clip).held_frames == 0
+    assert window_at(0.0, even(16, 24.0), clip).held_frames == 0
     with pytest.raises(ClipError) as caught:
-        window_at(0.0, 15, 24.0, clip)
+        window_at(0.0, even(15, 24.0), clip)
     assert str(caught.value) == "sample: too_short: 15 frames at 24 fps"
 
 
 def test_a_still() -> None:
-    window = window_at(0.0, 1, 30.0, ClipConfig())
-    assert window.indices.tolist() == [0] * 16
+    window = window_at(0.0, even(1, 30.0), ClipConfig())
+    assert shown(window, 1, 30.0) == [0] * 16
     assert window.held_frames == 15
     with pytest.raises(ClipError) as caught:
-        window_at(0.0, 1, 30.0, ClipConfig(short="reject"))
+        window_at(0.0, even(1, 30.0), ClipConfig(short="reject"))
     assert str(caught.value) == "sample: too_short: 1 frames at 30 fps"
 
 
 def test_a_dicom_still_is_short_whatever_the_window() -> None:
-    """A still without a rate counts as one frame per second: see `decode_dicom.probe`."""
+    """A still without a rate counts as one frame per second: see `dicom_time`."""
     clip = ClipConfig(num_frames=8, fps=24.0)
-    assert window_at(0.0, 1, 1.0, clip).held_frames == 7
+    assert window_at(0.0, even(1, 1.0), clip).held_frames == 7
     with pytest.raises(ClipError, match="too_short"):
-        window_at(0.0, 1, 1.0, clip.model_copy(update={"short": "reject"}))
+        window_at(0.0, even(1, 1.0), clip.model_copy(update={"short": "reject"}))
 
 
 def test_a_rate_above_the_native_one() -> None:
     repeating = ClipConfig(num_frames=8, fps=50.0)
-    window = window_at(0.0, 30, 25.0, repeating)
-    assert window.indices.tolist() == [0, 1, 1, 2, 2, 3, 3, 4]  # halves round up
+    window = window_at(0.0, even(30, 25.0), repeating)
+    assert shown(window, 30, 25.0) == [0, 1, 1, 2, 2, 3, 3, 4]  # halves round up
     rejecting = repeating.model_copy(update={"above_native": "reject"})
     with pytest.raises(ClipError) as caught:
-        window_at(0.0, 30, 25.0, rejecting)
+        window_at(0.0, even(30, 25.0), rejecting)
     assert str(caught.value) == "sample: too_slow: 25 fps, 50 are wanted"
-    assert window_at(0.0, 30, 50.0, rejecting).indices.tolist() == list(range(8))
-    assert window_at(0.0, 30, 50.0 * (1 - 1e-7), rejecting).indices.tolist() == list(range(8))
+    for fps in (50.0, 50.0 * (1 - 1e-7)):
+        assert shown(window_at(0.0, even(30, fps), rejecting), 30, fps) == list(range(8))
 
 
 def same(one: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
     """Whether two draws are equal."""
-    return np.array_equal(one[0].indices, other[0].indices) and one[1] == other[1]
+    return np.array_equal(one[0].seconds, other[0].seconds) and one[1] == other[1]
 
 
 def test_golden_view() -> None:
     """It must never change: a run that is resumed would see other samples."""
     window, box = random_view(Seeds(3), 41, ROW, ClipConfig(num_frames=8))
-    assert window.indices.tolist() == [64, 67, 69, 71, 73, 75, 77, 79]
+    assert shown(window, 120, 50.0) == [64, 67, 69, 71, 73, 75, 77, 79]
     assert box == Box(top=44, left=43, height=194, width=205)
 
 
@@ -169,17 +172,21 @@ def test_draw_is_pure() -> None:
 
 def test_draw_places_windows_everywhere() -> None:
     clip = ClipConfig(num_frames=16, fps=24.0)
-    starts = np.array([random_view(Seeds(0), s, ROW, clip)[0].indices[0] for s in range(600)])
-    latest = round(window_start_range(120, 50.0, clip) * 50)
-    assert starts.min() == 0
-    assert starts.max() == latest
-    counts, _ = np.histogram(starts, 5, (-0.5, latest + 0.5))
+    starts = np.array([random_view(Seeds(0), s, ROW, clip)[0].seconds[0] for s in range(600)])
+    latest = even(120, 50.0).latest_start(clip)
+    assert 0 <= starts.min() < 0.01 and latest - 0.01 < starts.max() <= latest
+    counts, _ = np.histogram(starts, 5, (0, latest))
     assert counts.min() > 80
 
 
 def test_draw_rejects_as_configured() -> None:
     with pytest.raises(ClipError, match="too_short"):
-        random_view(Seeds(0), 0, {**ROW, "num_frames": 4}, ClipConfig(short="reject"))
+        random_view(
+            Seeds(0),
+            0,
+            {**ROW, "num_frames": 4, "duration_seconds": 0.08},
+            ClipConfig(short="reject"),
+        )
     with pytest.raises(ClipError, match="too_slow"):
         random_view(Seeds(0), 0, {**ROW, "native_fps": 20.0}, ClipConfig(above_native="reject"))
 
@@ -189,10 +196,9 @@ def test_centre_view() -> None:
     window, box = centre_view(ROW, clip)
     assert same((window, box), centre_view(ROW, clip))
     assert box == Box(top=0, left=40, height=240, width=240)
-    middle = (window.indices[0] + window.indices[-1]) / 2
-    assert middle == pytest.approx(119 / 2, abs=1)
-    assert centre_view(ROW, clip, part=0.0)[0].indices[0] == 0
-    assert centre_view(ROW, clip, part=1.0)[0].indices[-1] == 119
+    assert window.seconds[[0, -1]].mean() == pytest.approx(119 / 50 / 2)
+    assert centre_view(ROW, clip, part=0.0)[0].seconds[0] == 0
+    assert centre_view(ROW, clip, part=1.0)[0].seconds[-1] == pytest.approx(119 / 50)
     tall = centre_view({**ROW, "height": 321, "width": 200}, clip)[1]
     assert tall == Box(top=60, left=0, height=200, width=200)
     mirrored = centre_view(ROW, clip.model_copy(update={"flip": True}))

@@ -184,7 +184,7 @@ def test_segment_blocks_are_the_blocks_of_its_steps_in_order() -> None:
         ({}, "key 'manifest' is missing"),
         ({"max_bad_fraction": 1.5}, "max_bad_fraction = 1.5"),
         ({"max_bad_fraction": -0.1}, "max_bad_fraction = -0.1"),
-        ({"decoder": "ffmpeg"}, "decoder = 'ffmpeg'"),
+        ({"read": {"decoder": "ffmpeg"}}, "read.decoder = 'ffmpeg'"),
         ({"num_decoders": 0}, "num_decoders = 0"),
         ({"cpus_per_decoder": 0.0}, "cpus_per_decoder = 0.0"),
         ({"segment_steps": 1}, "segment_steps = 1"),

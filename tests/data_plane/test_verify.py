@@ -82,8 +82,11 @@ def test_unreadable_files(videos: Path, tmp_path: Path) -> None:
     assert texts["c1"] == "open: missing: no such file"
     assert texts["c2"] == "open: empty: the file has zero bytes"
     assert texts["c3"].startswith("decode: truncated: ")
-    assert texts["c4"] == "open: not_a_video: FFmpeg: InvalidDataError"
-    assert texts["c5"] == "open: missing: no such object"
+    assert texts["c4"] == (
+        "open: not_a_video: no readable DICOM, MP4, MOV, AVI, Matroska or WebM "
+        "(FFmpeg: InvalidDataError)"
+    )
+    assert texts["c5"] == "open: missing: no such file"
 
 
 def test_a_truncated_dicom(dicom: str, tmp_path: Path, videos: Path) -> None:

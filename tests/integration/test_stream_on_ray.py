@@ -13,9 +13,9 @@ import psutil
 import pyarrow as pa
 import pydicom.data
 import pytest
+from support.clips import probe
 
 from echojepa.data.block import DataConfig, check_block
-from echojepa.data.decode.frames import probe
 from echojepa.data.manifest import read_manifest, with_absolute_uris, write_manifest
 from echojepa.data.sampling import ClipConfig
 from echojepa.data.stream import Segment, StreamShape, stream_shape

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from echojepa.data.decode.frames import read_frames
+from echojepa.data.decode.frames import ReadConfig, open_video
 from echojepa.data.manifest import read_manifest, with_absolute_uris
 from echojepa.data.sampling import ClipConfig
 from echojepa.encoders.frozen import PooledFeatures, TokenFeatures
@@ -72,8 +72,14 @@ def test_the_view_is_the_middle_of_the_video(tmp_path: Path) -> None:
     frames = np.zeros((21, 32, 64), np.uint8)
     frames[:, :, 16:48] = 10 * np.arange(21, dtype=np.uint8)[:, None, None] + 20
     write_video(frames, 10.0, tmp_path / "wide.avi")
-    shape = {"num_frames": 21, "native_fps": 10.0, "height": 32, "width": 64}
-    view = load_view({"uri": str(tmp_path / "wide.avi"), **shape}, CLIP)
+    shape = {
+        "num_frames": 21,
+        "native_fps": 10.0,
+        "duration_seconds": 2.1,
+        "height": 32,
+        "width": 64,
+    }
+    view = load_view({"uri": str(tmp_path / "wide.avi"), **shape}, CLIP, ReadConfig())
     assert view.shape == (4, 16, 16, 3)
     wanted = [10 * frame + 20 for frame in (9, 10, 11, 12)]  # 8.5 to 11.5, rounded
     centre = view[:, 4:12, 4:12].mean(axis=(1, 2, 3))
@@ -82,7 +88,7 @@ def test_the_view_is_the_middle_of_the_video(tmp_path: Path) -> None:
 
 
 def test_every_encoder_gives_one_row_per_clip(rows: list[dict[str, Any]]) -> None:
-    columns = FeatureExtractor(SOURCES, "mean_std")(rows)
+    columns = FeatureExtractor(SOURCES, "mean_std", ReadConfig())(rows)
     assert set(columns) == {"clip_id", "problem", "random", "other"}
     assert columns["clip_id"].tolist() == [row["clip_id"] for row in rows]
     assert columns["problem"].tolist() == [""] * 7
@@ -94,7 +100,7 @@ def test_every_encoder_gives_one_row_per_clip(rows: list[dict[str, Any]]) -> Non
 
 
 def test_features_belong_to_clips_not_to_places(rows: list[dict[str, Any]]) -> None:
-    extract = FeatureExtractor(SOURCES, "mean_std")
+    extract = FeatureExtractor(SOURCES, "mean_std", ReadConfig())
     order = [4, 0, 6, 2, 5, 1, 3]
     expected, found = extract(rows), extract([rows[i] for i in order])
     for name in SOURCES:
@@ -105,7 +111,7 @@ def test_features_belong_to_clips_not_to_places(rows: list[dict[str, Any]]) -> N
 
 
 def test_an_unreadable_clip_keeps_its_row(rows: list[dict[str, Any]], tmp_path: Path) -> None:
-    extract = FeatureExtractor(SOURCES, "mean")
+    extract = FeatureExtractor(SOURCES, "mean", ReadConfig())
     expected = extract(rows)
     broken = tmp_path / "secret-name.mp4"
     broken.write_bytes(Path(rows[3]["uri"]).read_bytes()[:200])
@@ -127,26 +133,26 @@ def test_an_unreadable_clip_keeps_its_row(rows: list[dict[str, Any]], tmp_path: 
 
 def test_a_batch_of_nothing_but_unreadable_clips(rows: list[dict[str, Any]]) -> None:
     damaged = [{**row, "uri": "/nowhere/at/all.mp4"} for row in rows[:2]]
-    found = FeatureExtractor(SOURCES, "mean")(damaged)
+    found = FeatureExtractor(SOURCES, "mean", ReadConfig())(damaged)
     assert np.isnan(found["random"]).all() and found["random"].shape == (2, 24)
     with pytest.raises(ClipError):
-        load_view(damaged[0], CLIP)
+        load_view(damaged[0], CLIP, ReadConfig())
 
 
 def test_an_encoder_that_wants_other_frames_gets_them(rows: list[dict[str, Any]]) -> None:
     large = RandomSource(TINY, CLIP.model_copy(update={"size": 32, "num_frames": 6}), seed=1)
-    found = FeatureExtractor({**SOURCES, "large": large}, "mean")(rows)
+    found = FeatureExtractor({**SOURCES, "large": large}, "mean", ReadConfig())(rows)
     assert found["large"].shape == (7, 24)
     assert not np.allclose(found["large"], found["random"])
 
 
 def test_several_encoders_share_one_decoding(rows: list[dict[str, Any]]) -> None:
-    extract = FeatureExtractor(SOURCES, "mean")
+    extract = FeatureExtractor(SOURCES, "mean", ReadConfig())
     decoded = 0
 
     def count(frame: FrameType, event: str, _: object) -> None:
         nonlocal decoded
-        decoded += event == "call" and frame.f_code is read_frames.__code__
+        decoded += event == "call" and frame.f_code is open_video.__code__
 
     sys.setprofile(count)
     try:

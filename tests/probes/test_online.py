@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from echojepa.data.block import DataConfig
 from echojepa.data.manifest import read_manifest, with_absolute_uris, write_manifest
 from echojepa.data.sampling import ClipConfig
 from echojepa.errors import ManifestError
@@ -47,7 +48,8 @@ def config(task: Task, **settings: int) -> OnlineProbeConfig:
 
 def open_probe(manifest: Path, task: Task, world: World = ALONE, **settings: int) -> OnlineProbe:
     """The probe of one rank."""
-    return OnlineProbe(config(task, **settings), str(manifest), CLIP, GRID, world)
+    data = DataConfig(manifest=str(manifest), clip=CLIP)
+    return OnlineProbe(config(task, **settings), data, GRID, world)
 
 
 def alone(array: NDArray[np.float32]) -> Arrays:

@@ -17,6 +17,9 @@ import av
 import numpy as np
 import pyarrow as pa
 
+from echojepa.data.decode.frames import DecoderName, ReadConfig, open_video
+from echojepa.data.decode.timeline import VideoInfo, nearest
+from echojepa.data.sampling import Timing, Window
 from echojepa.errors import ClipError
 
 HEIGHT, WIDTH = 48, 64
@@ -158,6 +161,29 @@ def cut_off(source: Path, target: Path, part: float) -> Path:
     """A copy of the first `part` of a file."""
     content = source.read_bytes()
     return written(target, content[: int(len(content) * part)])
+
+
+def probe(uri: str, decoder: DecoderName = "auto") -> VideoInfo:
+    """What a file holds, asked as commands ask it."""
+    return open_video(uri, ReadConfig(decoder=decoder, patience_seconds=0)).probe()
+
+
+def read_frames(
+    uri: str, indices: Iterable[int], decoder: DecoderName = "auto", num_promised: int = 0
+) -> np.ndarray:
+    """Frames of a file by index, [T, H, W, 3]."""
+    how = ReadConfig(decoder=decoder, patience_seconds=0)
+    return open_video(uri, how).frames(indices, num_promised)
+
+
+def even(num_frames: int, fps: float) -> Timing:
+    """The timing of evenly spaced frames."""
+    return Timing(num_frames, fps, num_frames / fps)
+
+
+def shown(window: Window, num_frames: int, fps: float) -> list[int]:
+    """Which of evenly spaced frames a window shows."""
+    return nearest(np.arange(num_frames) / fps, window.seconds).tolist()
 
 
 def error_of(call: Callable[[], Any], *hidden: Path | str) -> tuple[str, str]:

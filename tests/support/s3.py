@@ -26,6 +26,7 @@ CREDENTIALS = {
     "AWS_EC2_METADATA_DISABLED": "true",
 }
 _EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The token has expired.</Message></Error>"
+_FORBIDDEN = b"<Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>"
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>"
 
 
@@ -36,6 +37,8 @@ class Behaviour:
     next_answers: list[str] = field(default_factory=list)
     """Answers to the coming requests, one each: 500, 503, reset, expired; then all goes through."""
     always: str = "pass"
+    forbidden: str | None = None
+    """Requests whose path holds this text are refused, as to credentials without that right."""
     bytes_per_second: float = float("inf")
     seen: list[str] = field(default_factory=list)
     """Method and path of every request."""
@@ -43,7 +46,7 @@ class Behaviour:
     def reset(self) -> None:
         """Behave from now on."""
         self.next_answers, self.always, self.bytes_per_second = [], "pass", float("inf")
-        self.seen = []
+        self.seen, self.forbidden = [], None
 
 
 def free_port() -> int:
@@ -109,14 +112,17 @@ class _Handler(BaseHTTPRequestHandler):
         body, behaviour = self._body(), self.server.behaviour
         behaviour.seen.append(f"{self.command} {self.path}")
         answer = behaviour.next_answers.pop(0) if behaviour.next_answers else behaviour.always
+        if behaviour.forbidden is not None and behaviour.forbidden in self.path:
+            answer = "forbidden"
         time.sleep(len(body) / behaviour.bytes_per_second)
         if answer == "pass":
             self._forward(body)
         elif answer == "reset":
             self.connection.shutdown(socket.SHUT_RDWR)
         else:
-            status = {"500": 500, "503": 503, "expired": 403}[answer]
-            content = {"503": _SLOW_DOWN, "expired": _EXPIRED}.get(answer, b"")
+            status = {"500": 500, "503": 503, "expired": 403, "forbidden": 403}[answer]
+            bodies = {"503": _SLOW_DOWN, "expired": _EXPIRED, "forbidden": _FORBIDDEN}
+            content = bodies.get(answer, b"")
             self._answer(status, {}, content)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815

@@ -1,107 +1,110 @@
-"""Frames out of video files: a small registry of decoders behind two functions.
+"""Frames out of video files.
 
-    info = probe("clip.mp4")                       # counts frames, never trusts a header
-    frames = read_frames("clip.mp4", [0, 4, 8])    # uint8 [3, H, W, 3], RGB
+    video = open_video("clip.mp4")
+    video.probe()                                # counts frames, never trusts a header
+    video.frames([0, 4, 8])                      # uint8 [3, H, W, 3], RGB
+    video.frames_at(np.array([0.0, 0.1, 0.2]))   # the frames shown nearest to these seconds
 
-Which decoder reads what is one table, `_choose`. Every way in which a file can be bad ends in a
+A file is what its bytes say, whatever its name: `open_video` decides once, for training, probes,
+evaluation and the commands about manifests. Every way in which a file can be bad ends in a
 `ClipError` with a short stable kind and a message free of paths, never in a crash, a substitute or
 a silently shorter clip.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import PurePosixPath
+from functools import partial
 from typing import Literal
 
-from echojepa.data.decode import dicom, remote, video
-from echojepa.data.decode.video import Frames, Source
+import numpy as np
+from numpy.typing import NDArray
 
-PATIENCE_SECONDS = 30.0
-"""With an object store that fails, where nothing else is said."""
-DecoderName = Literal["auto", "pyav", "decord", "dicom"]
+from echojepa.config import Strict, changeable
+from echojepa.data.decode import decord_video, dicom, video
+from echojepa.data.decode.source import Source, fetch
+from echojepa.data.decode.timeline import Pick, VideoInfo, nearest
+from echojepa.data.decode.video import Frames
+
+DecoderName = Literal["auto", "pyav", "decord"]
+
+
+class ReadConfig(Strict):
+    """How the files of clips are read."""
+
+    decoder: DecoderName = changeable("auto")
+    """What reads videos that are not DICOM: auto is PyAV, which raises cleanly on every broken
+    file; decord reads local files only."""
+    modalities: tuple[str, ...] = ("US",)
+    """DICOM modalities that are taken; add IVUS for catheters, OT for exported copies."""
+    patience_seconds: float = changeable(600.0, ge=0)
+    """For how long storage that fails is asked again before the job stops."""
 
 
 @dataclass(frozen=True)
-class VideoInfo:
-    """What a file really holds."""
+class Video:
+    """An open file and the decoder that its content asks for."""
 
-    num_frames: int
-    native_fps: float
-    height: int
-    width: int
+    source: Source
+    _probe: Callable[[Source], VideoInfo]
+    _read: Callable[[Source, Pick, int], Frames]
 
+    def probe(self) -> VideoInfo:
+        """Frames, rate, duration and size.
 
-@dataclass(frozen=True)
-class Decoder:
-    """One way to read a container."""
+        Raises:
+            ClipError: stage "open": not_a_video, not_ultrasound, no_video_stream, no_frames,
+                no_frame_rate, implausible_rate, frame_count_mismatch, unsupported; stage "decode":
+                truncated, damaged, unsupported.
+        """
+        return self._probe(self.source)
 
-    probe: Callable[[Source], tuple[int, float, int, int]]
-    """Number of frames, frames per second, height, width."""
-    read: Callable[[Source, Sequence[int], int], Frames]
-    """`read(source, indices, num_promised)` returns uint8 RGB [T, H, W, 3]."""
+    def frames(self, indices: Iterable[int], num_promised: int = 0) -> Frames:
+        """Frames by the order in which they are shown, RGB uint8 [T, H, W, 3].
 
+        Args:
+            indices: [T], not decreasing; repeats allowed.
+            num_promised: how many frames the manifest promises; fewer in the file is an error.
 
-_DECODERS: dict[str, Decoder] = {
-    "pyav": Decoder(video.probe_pyav, video.read_pyav),
-    "decord": Decoder(video.probe_pyav, video.read_decord),
-    "dicom": Decoder(dicom.probe, dicom.read),
-}
+        Raises:
+            ClipError: as `probe`.
+        """
+        wanted = np.array(list(indices), np.int64)
+        return self._read(self.source, lambda _: wanted, num_promised)
 
+    def frames_at(self, seconds: NDArray[np.float64], num_promised: int = 0) -> Frames:
+        """The frames shown nearest to these times after the first frame; see `frames`.
 
-def _choose(uri: str, decoder: DecoderName) -> Decoder:
-    """DICOM by suffix; otherwise PyAV.
+        Args:
+            seconds: [T], not decreasing.
+        """
+        return self._read(self.source, partial(nearest, wanted=seconds), num_promised)
 
-    PyAV raises cleanly on every broken file tried, where decord 0.6 crashes the process on some
-    that it reads from memory, and from a keyframe on it decodes 16 frames with less work; decord
-    stays a choice for local files.
-    """
-    if decoder != "auto":
-        return _DECODERS[decoder]
-    is_dicom = PurePosixPath(uri).suffix.lower() in {".dcm", ".dicom"}
-    return _DECODERS["dicom" if is_dicom else "pyav"]
-
-
-def probe(uri: str, decoder: DecoderName = "auto") -> VideoInfo:
-    """Count frames and measure rate and size of a video by walking its packets.
-
-    Raises:
-        ClipError: see `read_frames`.
-    """
-    return VideoInfo(*_choose(uri, decoder).probe(open_source(uri)))
+    def digest(self) -> str:
+        """SHA-256 of the file, in hexadecimal digits."""
+        return hashlib.sha256(self.source.content).hexdigest()
 
 
-def read_frames(
-    uri: str,
-    indices: Iterable[int],
-    decoder: DecoderName = "auto",
-    num_promised: int = 0,
-    patience_seconds: float = PATIENCE_SECONDS,
-) -> Frames:
-    """Decode frames by presentation index (not decreasing; repeats allowed).
+def open_video(uri: str, how: ReadConfig | None = None) -> Video:
+    """Read a whole file and decide by its content who decodes it.
 
     Args:
-        uri: a local path, or a URL of a file system that pyarrow knows (`s3://`, `gs://`).
-        indices: native frame indices, [T].
-        num_promised: how many frames the manifest promises; fewer in the file is an error.
-        patience_seconds: for how long an object store that fails is asked again.
-
-    Returns:
-        uint8 RGB, [T, H, W, 3].
+        uri: a path or URL, see `decode.source`.
 
     Raises:
-        ClipError: stage "open": missing, unreadable, not_a_video, no_video_stream, no_frames;
-            stage "decode": truncated, damaged, unsupported. Zero-byte local files are "empty".
-        StorageError: an object store has failed for longer than `patience_seconds`.
+        ClipError: stage "open": missing, unreadable, empty, forbidden.
+        StorageError: the storage has failed for longer than the patience.
     """
-    chosen = _choose(uri, decoder)
-    source = open_source(uri, patience_seconds)
-    return chosen.read(source, [int(i) for i in indices], num_promised)
-
-
-def open_source(uri: str, patience_seconds: float = PATIENCE_SECONDS) -> Source:
-    """A local path as it is, a remote object as bytes in memory; see `remote.fetch` for errors."""
-    if "://" not in uri:
-        return uri
-    return remote.fetch(uri, patience_seconds)
+    how = how or ReadConfig()
+    source = fetch(uri, how.patience_seconds)
+    if dicom.is_dicom(source.content):
+        allowed = how.modalities
+        return Video(
+            source,
+            partial(dicom.probe, modalities=allowed),
+            partial(dicom.read, modalities=allowed),
+        )
+    read = decord_video.read if how.decoder == "decord" else video.read
+    return Video(source, video.probe, read)

@@ -1,11 +1,10 @@
-"""mp4, avi and whatever else FFmpeg reads, through PyAV and decord."""
+"""MP4, AVI and the like, through FFmpeg (PyAV)."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import av
@@ -14,77 +13,71 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from echojepa.data.decode.packets import FrameList, list_frames
+from echojepa.data.decode.picture import Picture, picture_of
+from echojepa.data.decode.source import Source
+from echojepa.data.decode.timeline import Pick, VideoInfo, check_positions, frame_rate
 from echojepa.errors import ClipError
 
 Frames = NDArray[np.uint8]
-Source = str | io.BytesIO
+Address = tuple[int, int]
+"""A frame's time stamp, and how many before it have the same."""
 
-_UNSEEKABLE = {"avi", "mpeg", "mpegts"}
-"""Containers in which decord seeks to wrong frames of codecs with motion prediction."""
+_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,avi,matroska,webm"
+"""Demuxers in which the exact frame of any time can be found. FFmpeg knows hundreds; some read any
+file (a DICOM of JPEGs is a raw MJPEG stream to it), some open other files and URLs, and transport
+and program streams cannot be cut exactly."""
 
 av.logging.set_level(av.logging.PANIC)
 
 
-def probe_pyav(source: Source) -> tuple[int, float, int, int]:
-    """Number of frames, frames per second, height, width. See `decode.read_frames` for errors."""
-    with _opened(source) as (container, stream):
-        times = _presentation_times(container, stream, 0)
-        rate = stream.average_rate or stream.guessed_rate
-        if not rate:
-            raise ClipError("open", "no_frame_rate", "the container states no frame rate")
-        return len(times), float(rate), stream.height, stream.width
+def probe(source: Source) -> VideoInfo:
+    """What the file holds; one frame is decoded to see how it lies. See `frames` for errors."""
+    with opened(source) as (container, stream):
+        listed = list_frames(container, stream, source.content)
+        stated = stream.average_rate or stream.guessed_rate
+        rate = frame_rate(listed.seconds, float(stated) if stated else None)
+        picture = first_picture(container, stream, listed)
+    duration = float(listed.seconds[-1]) + 1 / rate
+    return VideoInfo(len(listed.stamps), rate, duration, *picture.shown)
 
 
-def read_pyav(source: Source, indices: Sequence[int], num_promised: int) -> Frames:
+def read(source: Source, pick: Pick, num_promised: int) -> Frames:
     """Frame-exact random access: one pass over the packets, then decode from the keyframe before.
 
     One demux pass gives the exact presentation times; decoding starts at the last keyframe before
     the first wanted frame, skips frames nobody refers to on the way, and stops at the last one.
     """
-    with _opened(source) as (container, stream):
-        times = _presentation_times(container, stream, max(num_promised, max(indices) + 1))
-        order = sorted(times)
-        wanted = {order[i] for i in indices}
-        start = max((t for t, key in times.items() if key and t <= min(wanted)), default=order[0])
-        found = _decode(container, stream, wanted, start)
-        if len(found) < len(wanted):  # an index that points past its keyframe: from the beginning
-            found = _decode(container, stream, wanted, order[0])
-        if len(found) < len(wanted):
-            raise ClipError("decode", "damaged", f"{len(wanted) - len(found)} frames not decodable")
-    return _stack([found[order[i]] for i in indices])
-
-
-def read_decord(source: Source, indices: Sequence[int], num_promised: int) -> Frames:
-    """The same through decord, for local files only: from memory it can crash the process."""
-    import decord
-
-    if not isinstance(source, str):
-        raise ClipError("open", "unsupported", "decord reads local files; use pyav for remote ones")
-    needed = max(num_promised, max(indices) + 1)
-    with _opened(source) as (container, stream):
-        num_frames = len(_presentation_times(container, stream, needed))
-        seeks = stream.codec_context.name == "mjpeg" or not _UNSEEKABLE & {container.format.name}
-    try:
-        reader = decord.VideoReader(source, num_threads=1)
-        if not seeks or len(reader) != num_frames:
-            raise ClipError("open", "unsupported", "decord seeks wrongly in it; use pyav")
-        frames: Frames = reader.get_batch(list(indices)).asnumpy()
-    except (decord.DECORDError, RuntimeError, IndexError) as error:
-        raise ClipError("decode", "damaged", type(error).__name__) from None
-    return frames
+    with opened(source) as (container, stream):
+        listed = list_frames(container, stream, source.content)
+        positions = pick(listed.seconds)
+        check_positions(positions, len(listed.stamps), num_promised)
+        addresses = [listed.address(int(p)) for p in positions]
+        start = listed.keyframe_before(int(positions.min()))
+        found = _decode(container, stream, set(addresses), start)
+        if len(found) < len(set(addresses)):  # an index that points past its keyframe
+            found = _decode(container, stream, set(addresses), listed.first)
+    missing = set(addresses) - set(found)
+    if missing:
+        raise ClipError("decode", "damaged", f"{len(missing)} frames not decodable")
+    if len({frame.shape for frame in found.values()}) > 1:
+        raise ClipError("decode", "unsupported", "the picture size changes within the clip")
+    return np.stack([found[address] for address in addresses])
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[tuple[Any, Any]]:
-    """An open container and its first video stream; codec errors become `ClipError`s."""
-    if isinstance(source, str):
-        _check_file(source)
+def opened(source: Source) -> Iterator[tuple[Any, Any]]:
+    """An open container and its best video stream; codec errors become `ClipError`s."""
     stage, kind = "open", "not_a_video"
+    options = {"format_whitelist": _CONTAINERS}
+    file = io.BytesIO(source.content)
     try:
-        with av.open(source, mode="r", metadata_errors="ignore") as container:
-            if not container.streams.video:
+        with av.open(
+            file, mode="r", metadata_errors="ignore", container_options=options
+        ) as container:
+            stream = container.streams.best("video")
+            if stream is None:
                 raise ClipError("open", "no_video_stream", "the file has no video stream")
-            stream = container.streams.video[0]
             if stream.codec_context is None:
                 raise ClipError("open", "unsupported", "FFmpeg knows no decoder for the codec")
             stream.codec_context.thread_count = 1
@@ -93,75 +86,56 @@ def _opened(source: Source) -> Iterator[tuple[Any, Any]]:
             stage, kind = "decode", "damaged"
             yield container, stream
     except (av.FFmpegError, UnicodeDecodeError) as error:
-        raise ClipError(stage, kind, f"FFmpeg: {type(error).__name__}") from None
+        what = f"FFmpeg: {type(error).__name__}"
+        if kind == "not_a_video":
+            what = f"no readable DICOM, MP4, MOV, AVI, Matroska or WebM ({what})"
+        raise ClipError(stage, kind, what) from None
 
 
-def _check_file(path: str) -> None:
-    file = Path(path)
-    try:
-        size = file.stat().st_size
-    except FileNotFoundError:
-        raise ClipError("open", "missing", "no such file") from None
-    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
-        raise ClipError("open", "unreadable", type(error).__name__) from None
-    if size == 0:
-        raise ClipError("open", "empty", "the file has zero bytes")
+def first_picture(container: Any, stream: Any, listed: FrameList) -> Picture:
+    """How the pictures of a stream lie, by its first frame."""
+    container.seek(listed.first, stream=stream, backward=True)
+    for frame in container.decode(stream):
+        return picture_of(stream, frame)
+    raise ClipError("decode", "damaged", "the first frame is not decodable")
 
 
-def _check_count(num_found: int, num_header: int, num_needed: int) -> None:
-    if num_found == 0:
-        raise ClipError("open", "no_frames", "the video stream holds no frame")
-    promised = max(num_header, num_needed)
-    if num_found < promised:
-        raise ClipError("decode", "truncated", f"{num_found} of {promised} frames are there")
-
-
-def _presentation_times(container: Any, stream: Any, num_needed: int) -> dict[int, bool]:
-    """Presentation time of every frame and whether it is a keyframe, without decoding."""
-    times: dict[int, bool] = {}
-    num_promised = stream.frames
-    for packet in container.demux(stream):
-        if packet.is_discard:
-            num_promised = 0  # an edit list hides frames that the header counts
-        elif packet.size:
-            time = packet.pts if packet.pts is not None else packet.dts
-            if time is None:
-                raise ClipError("decode", "unsupported", "a frame without a time stamp")
-            times[time] = bool(packet.is_keyframe)
-    order = list(times)
-    if (
-        container.format.name == "avi"
-        and stream.codec_context.has_b_frames
-        and order == sorted(order)
-    ):
-        raise ClipError("open", "unsupported", "AVI with B-frames and no presentation times")
-    _check_count(len(times), num_promised, num_needed)
-    return times
-
-
-def _decode(container: Any, stream: Any, wanted: set[int], start: int) -> dict[int, Frames]:
-    """Decode the frames at `wanted` times, reading from the keyframe at or before `start`."""
+def _decode(container: Any, stream: Any, wanted: set[Address], start: int) -> dict[Address, Frames]:
+    """Decode the wanted frames, reading from the keyframe at or before `start`."""
     container.seek(start, stream=stream, backward=True)
     context = stream.codec_context
-    to_rgb = VideoReformatter()  # kept: setting up a conversion costs more than one conversion
-    first, last = min(wanted), max(wanted)
-    found: dict[int, Frames] = {}
+    to_rgb = _ToRgb(stream)
+    first, last = min(wanted)[0], max(wanted)
+    found: dict[Address, Frames] = {}
+    seen: dict[int, int] = {}  # how many frames of a time stamp have come out
     for packet in container.demux(stream):
-        time = packet.pts if packet.pts is not None else packet.dts
-        preroll = time is not None and time < first
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        preroll = stamp is not None and stamp < first
         context.skip_frame = "NONREF" if preroll else "DEFAULT"
         for frame in packet.decode():
             at = frame.pts if frame.pts is not None else frame.dts
-            if at in wanted and not frame.is_corrupt:
-                found[at] = np.asarray(
-                    to_rgb.reformat(frame, format="rgb24").to_ndarray(), np.uint8
-                )
-            if at is not None and at >= last:
+            address = (at, seen.get(at, 0))
+            seen[at] = address[1] + 1
+            if address in wanted and not frame.is_corrupt:
+                found[address] = to_rgb(frame)
+            if at is not None and address >= last:
                 return found
     return found
 
 
-def _stack(frames: list[Frames]) -> Frames:
-    if len({frame.shape for frame in frames}) > 1:
-        raise ClipError("decode", "unsupported", "the picture size changes within the clip")
-    return np.stack(frames)
+class _ToRgb:
+    """Decoded frames as RGB, upright and with square pixels."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._picture: Picture | None = None
+        self._reformat = VideoReformatter().reformat  # kept: setting it up costs more than a use
+
+    def __call__(self, frame: Any) -> Frames:
+        picture = self._picture or picture_of(self._stream, frame)
+        if (picture.height, picture.width) != (frame.height, frame.width):
+            picture = picture_of(self._stream, frame)
+        self._picture = picture
+        height, width = picture.square
+        converted = self._reformat(frame, width=width, height=height, format="rgb24")
+        return picture.turned(np.asarray(converted.to_ndarray(), np.uint8))

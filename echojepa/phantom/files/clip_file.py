@@ -87,6 +87,7 @@ def _facts(config: PhantomConfig, clip: Clip, view: str) -> dict[str, Any]:
     return {
         "num_frames": config.num_frames,
         "native_fps": clip.native_fps,
+        "duration_seconds": config.num_frames / clip.native_fps,
         "height": config.size,
         "width": config.size,
         "view": view,
