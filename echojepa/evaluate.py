@@ -6,20 +6,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from echojepa.config import Strict, validate
 from echojepa.data.decode.frames import ReadConfig
-from echojepa.data.manifest import manifest_fingerprint, read_manifest, ready_to_read
+from echojepa.data.manifest.file import manifest_fingerprint
 from echojepa.data.problem import Problem
 from echojepa.data.sampling import ClipConfig
 from echojepa.encoders.frozen import EncoderSource
@@ -33,7 +34,14 @@ from echojepa.pictures.report import Report, write_report
 from echojepa.probes.features import FeatureExtractor, Pooling, load_view
 from echojepa.probes.intervals import differences
 from echojepa.probes.linear import ProbeResult, fit_baseline, fit_probe
-from echojepa.probes.tasks import Task, labelled_rows, labels_of, pick, require_labels
+from echojepa.probes.tasks import (
+    Task,
+    labelled_rows,
+    labels_of,
+    pick,
+    read_labelled,
+    require_labels,
+)
 from echojepa.randomness import Seeds
 from echojepa.runs.folder import RunFolder, read_lines
 
@@ -100,15 +108,14 @@ def rows_to_encode(config: EvaluateConfig) -> pa.Table:
     Raises:
         ManifestError: a task's label is missing or has no clip in a split.
     """
-    table = read_manifest(config.manifest)
-    wanted: set[str] = set()
+    table = read_labelled(config.manifest, config.tasks)
     for task in config.tasks:
-        wanted |= set(labelled_rows(table, task)["clip_id"].to_pylist())
-    return ready_to_read(_only(table, wanted), Path(config.manifest).resolve().parent)
+        labelled_rows(table, task)
+    return table
 
 
-def _only(table: pa.Table, clip_ids: set[str]) -> pa.Table:
-    return table.filter(pa.array([c in clip_ids for c in table["clip_id"].to_pylist()], pa.bool_()))
+def _only(table: pa.Table, clip_ids: Iterable[str]) -> pa.Table:
+    return table.filter(pc.is_in(table["clip_id"], pa.array(list(clip_ids), pa.string())))
 
 
 def extractor(config: EvaluateConfig) -> Callable[[], FeatureExtractor]:
@@ -139,7 +146,7 @@ def evaluate(config: EvaluateConfig, features: Features) -> list[ProbeResult]:
         ManifestError: too few readable labelled clips.
         StorageError: `out` cannot be written.
     """
-    table = read_manifest(config.manifest)
+    table = rows_to_encode(config)
     results: list[ProbeResult] = []
     predictions: list[dict[str, Any]] = []
     for task in config.tasks:
@@ -252,7 +259,9 @@ def _pictures(
         model, model.encoder.grid(clip.num_frames, clip.size, clip.size), Seeds(run["seed"])
     )
     rows = _only(rows_to_encode(config), readable)
-    chosen = rows.take(pick(rows["clip_id"].to_pylist(), _NUM_PICTURES, seed=1)).to_pylist()
+    picked = pick(rows["clip_id"].to_pylist(), _NUM_PICTURES, seed=1)
+    by_id = {row["clip_id"]: row for row in _only(rows, picked).to_pylist()}
+    chosen = [by_id[clip_id] for clip_id in picked]
     hiddens = objective.hidden_tokens(np.arange(len(chosen)))
     return [
         mask_picture(load_view(row, clip, config.read), [h[i] for h in hiddens], objective.grid)

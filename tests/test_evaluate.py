@@ -16,7 +16,7 @@ import torch
 from pydantic import ValidationError
 
 from echojepa.config import validate
-from echojepa.data.manifest import manifest_fingerprint, read_manifest, write_manifest
+from echojepa.data.manifest.file import manifest_fingerprint, read_manifest, write_manifest
 from echojepa.data.problem import Problem
 from echojepa.errors import CheckpointError, ManifestError, StorageError
 from echojepa.evaluate import (
@@ -281,7 +281,7 @@ def test_an_unreadable_clip_does_not_cost_the_report(
     """The clips that are shown are drawn from those that could be read."""
     table = read_manifest(bench.manifest)
     clip_ids = table["clip_id"].to_pylist()
-    shown = pick(clip_ids, 4, seed=1)[0]
+    shown = clip_ids.index(pick(clip_ids, 4, seed=1)[0])
     uris = [str(bench.manifest.parent / uri) for uri in table["uri"].to_pylist()]
     uris[shown] = str(tmp_path / "gone.mp4")
     manifest = changed_manifest(bench, tmp_path / "data", "uri", uris)

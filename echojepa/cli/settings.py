@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,13 +20,14 @@ overrides; N stands for a position in a list. Settings with a star may change wh
 """
 
 
-class Job(str, Enum):
+class Job(StrEnum):
     """The commands that read a config."""
 
     PRETRAIN = "pretrain"
     EVALUATE = "evaluate"
     SWEEP = "sweep"
     PHANTOM = "phantom"
+    MANIFEST = "manifest"
     IMPORT_WEIGHTS = "import-weights"
 
 
@@ -72,6 +73,10 @@ def model_of(job: Job) -> type[Strict]:
         from echojepa.phantom.config import PhantomConfig
 
         return PhantomConfig
+    if job is Job.MANIFEST:
+        from echojepa.launch.manifest import FilesJob
+
+        return FilesJob
     from echojepa.models.formats.import_weights import ImportConfig
 
     return ImportConfig

@@ -13,7 +13,7 @@ from echojepa.config import Strict, changeable
 from echojepa.data.clip_table import ClipTable, open_clips
 from echojepa.data.decode.frames import ReadConfig, open_video
 from echojepa.data.decode.journal import CrashJournal
-from echojepa.data.manifest import ClipFilter
+from echojepa.data.manifest.schema import ClipFilter
 from echojepa.data.mixture import MixtureConfig
 from echojepa.data.problem import guarded
 from echojepa.data.sampling import ClipConfig, crop_resize, random_view

@@ -3,6 +3,7 @@
 pretrain.py   pretraining
 evaluate.py   features on the cluster, probes on the driver
 sweep.py      hyperparameter search
+manifest.py   files of a manifest, looked at by a cluster
 phantom.py    phantom studies and their gallery
 demo.py       the whole story on one machine
 """

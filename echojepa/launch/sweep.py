@@ -125,7 +125,7 @@ def _trial(base: PretrainJob, params: dict[str, Any], folder: Path, callback: Us
 
 def _best(job: SweepJob, results: Any, out: Path) -> dict[str, Any]:
     failed = [str(r.error).strip().splitlines()[-1] for r in results if r.error]
-    if not any(job.metric in (r.metrics or {}) for r in results):
+    if not any(job.metric in _reported(r) for r in results):
         reason = f"; the first to fail said: {failed[0]}" if failed else ""
         raise ConfigError(
             f"no trial reported {job.metric!r}{reason}", "Check `metric` and the trials.", str(out)
@@ -140,6 +140,11 @@ def _best(job: SweepJob, results: Any, out: Path) -> dict[str, Any]:
         "trials": len(results),
         "failed": failed,
     }
+
+
+def _reported(result: Any) -> list[str]:
+    """Names of all that a trial has ever reported."""
+    return [] if result.metrics_dataframe is None else list(result.metrics_dataframe.columns)
 
 
 def _trial_job(base: PretrainJob, folder: Path, params: dict[str, Any]) -> PretrainJob:

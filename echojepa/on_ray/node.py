@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from echojepa.data.block import BlockDecoder, DataConfig
-from echojepa.data.manifest import manifest_fingerprint
+from echojepa.data.manifest.file import manifest_fingerprint
 from echojepa.data.problem import Problem
 from echojepa.errors import UserError
 from echojepa.randomness import Seeds

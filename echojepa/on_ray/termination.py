@@ -13,7 +13,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any, NamedTuple
@@ -88,7 +88,7 @@ def _amazon(metadata: Metadata) -> Callable[[], Notice | None] | None:
         if action is None:
             return None
         told = json.loads(action)
-        ends = datetime.strptime(told["time"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+        ends = datetime.strptime(told["time"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
         return Notice(f"EC2 spot interruption: {told['action']}", ends.timestamp())
 
     return notice

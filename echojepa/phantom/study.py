@@ -24,7 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from echojepa.config import binding_differences, to_tree
-from echojepa.data.manifest import assign_splits, write_manifest
+from echojepa.data.manifest.file import write_manifest
+from echojepa.data.manifest.splits import assign_splits
 from echojepa.errors import PhantomError
 from echojepa.phantom.clip import patient_number
 from echojepa.phantom.config import VERSION, PhantomConfig
@@ -121,7 +122,8 @@ def _prepare(config: PhantomConfig, out: Path) -> None:
 
 def _with_splits(config: PhantomConfig, table: pa.Table) -> pa.Table:
     """Splits by patient; the held-out vendor's patients are in the test split."""
-    table = assign_splits(table, config.split_fractions, config.seed)
+    split = assign_splits(table.to_batches(), config.split_fractions, config.seed)
+    table = pa.Table.from_batches(split)
     if config.held_out_vendor is None:
         return table
     held = pc.equal(table["vendor"], config.held_out_vendor)

@@ -9,25 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
-import pyarrow.compute as pc
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
 from echojepa.config import Strict
 from echojepa.data.block import DataConfig
-from echojepa.data.manifest import read_manifest, ready_to_read
 from echojepa.data.problem import ClipProblem, guarded
 from echojepa.encoders.frozen import TokenFeatures
-from echojepa.errors import ManifestError
+from echojepa.errors import ManifestError, first_line
 from echojepa.models.attention import Grid
 from echojepa.probes.features import Pooling, load_view, pool
 from echojepa.probes.metrics import classification_metrics, regression_metrics
-from echojepa.probes.tasks import Task, labelled_rows, pick
+from echojepa.probes.tasks import Task, pick_labelled
 
 
 class OnlineProbeConfig(Strict):
@@ -51,6 +48,15 @@ Gather = Callable[[NDArray[np.float32]], list[NDArray[np.float32]]]
 """Every rank's array, in rank order."""
 
 
+class Reading(NamedTuple):
+    """What the probe found."""
+
+    scores: dict[str, float]
+    """By name; none if it could not be fitted."""
+    problem: str | None = None
+    """Why it could not."""
+
+
 class Ranks(Protocol):
     """Which of how many processes this is."""
 
@@ -64,7 +70,11 @@ class Ranks(Protocol):
 
 
 class OnlineProbe:
-    """Called by the watcher, on every rank; returns metrics."""
+    """Called by the watcher, on every rank.
+
+    What can be known at the start is an error then. Later the probe never ends a run that trains:
+    its reading says why there is no score.
+    """
 
     def __init__(
         self,
@@ -81,16 +91,25 @@ class OnlineProbe:
             world: which of how many ranks this is.
 
         Raises:
-            ManifestError: the label column is missing, or a split has no labelled clip.
+            ManifestError: the label column is missing or of the wrong type, a split has no
+                labelled clip, or the clips picked from train are of a single class.
         """
         self._config = config
         self._grid = grid
-        train = _rows(data.manifest, config, "train", config.num_train)
-        val = _rows(data.manifest, config, "val", config.num_val)
+        numbers = {"train": config.num_train, "val": config.num_val}
+        train, val = pick_labelled(data.manifest, config.task, numbers, seed=0).values()
         self._is_train = np.arange(len(train) + len(val)) < len(train)
-        self._clip_ids = np.array([row["clip_id"] for row in train + val])
-        self._labels = np.array([row[config.task.label] for row in train + val])
+        self._clip_ids = np.array([row["clip_id"] for row in train + val], str)
+        dtype = float if config.task.kind == "regression" else str
+        self._labels = np.array([row[config.task.label] for row in train + val], dtype)
         self._readable = np.ones(len(self._labels), bool)
+        lacking = self._lacking()
+        if lacking:
+            raise ManifestError(
+                f"the online probe {config.task.name!r} has {lacking}",
+                "Label clips in train and val, or drop the probe.",
+                data.manifest,
+            )
         mine = (train + val)[world.rank :: world.size]
         self._per_rank = -(-len(self._labels) // world.size)
         clip = data.clip
@@ -105,21 +124,20 @@ class OnlineProbe:
                 target[:] = frames
 
     def leave_out(self, clip_ids: list[str]) -> None:
-        """Do without clips that could not be read; every rank is told of the same ones.
-
-        Raises:
-            ManifestError: none is left to learn from or to be judged on.
-        """
+        """Do without clips that could not be read; every rank is told of the same ones."""
         self._readable &= ~np.isin(self._clip_ids, clip_ids)
+
+    def _lacking(self) -> str | None:
+        """What is missing to fit and to judge."""
         for name, part in (("train", self._is_train), ("val", ~self._is_train)):
             if not (self._readable & part).any():
-                raise ManifestError(
-                    f"the online probe has no readable clip in split {name!r}",
-                    "Fix the clips, or drop the probe.",
-                    "probe",
-                )
+                return f"no readable labelled clip in split {name!r}"
+        classes = np.unique(self._labels[self._readable & self._is_train])
+        if self._config.task.kind == "classification" and len(classes) < 2:
+            return f"the single class {classes[0]!s} among its clips of split 'train'"
+        return None
 
-    def __call__(self, encode: Encode, gather: Gather) -> dict[str, float]:
+    def __call__(self, encode: Encode, gather: Gather) -> Reading:
         """Encode, fit and score; a collective call."""
         parts = []
         for start in range(0, self._per_rank, self._config.batch):
@@ -131,7 +149,19 @@ class OnlineProbe:
         gathered = gather(np.concatenate(parts))
         # Rank r encoded the clips r, r + n, r + 2 n, ...: interleaved, they are in order again.
         together = np.stack(gathered, axis=1).reshape(-1, gathered[0].shape[1])
-        return self._fit(together[: len(self._labels)].astype(np.float64))
+        return self._read(together[: len(self._labels)].astype(np.float64))
+
+    def _read(self, features: NDArray[np.float64]) -> Reading:
+        lacking = self._lacking()
+        if lacking:
+            return Reading({}, f"there is {lacking}")
+        broken = int((self._readable & ~np.isfinite(features).all(axis=1)).sum())
+        if broken:
+            return Reading({}, f"features of {broken} clips are not finite")
+        try:
+            return Reading(self._fit(features))
+        except (ValueError, np.linalg.LinAlgError) as error:  # the solver's
+            return Reading({}, f"the fit failed: {first_line(error)}")
 
     def _fit(self, features: NDArray[np.float64]) -> dict[str, float]:
         from sklearn.linear_model import LogisticRegression, RidgeCV
@@ -150,16 +180,3 @@ class OnlineProbe:
             probabilities = model.predict_proba(features[val])
             scores = classification_metrics(self._labels[val], probabilities, model.classes_)
         return {f"probe/{task.name}_{name}": value for name, value in scores.items()}
-
-
-def _rows(
-    manifest: str, config: OnlineProbeConfig, split: str, number: int
-) -> list[dict[str, Any]]:
-    """At most `number` labelled rows of a split, always the same ones."""
-    table = labelled_rows(read_manifest(manifest), config.task)
-    table = ready_to_read(table, Path(manifest).resolve().parent)
-    table = table.filter(pc.equal(table["split"], split))
-    rows: list[dict[str, Any]] = table.take(
-        pick(table["clip_id"].to_pylist(), number, seed=0)
-    ).to_pylist()
-    return rows

@@ -19,6 +19,7 @@ from echojepa.cost import flops_per_clip
 from echojepa.data.problem import ClipProblem
 from echojepa.objectives.objective import Objective
 from echojepa.pictures.masks import mask_picture
+from echojepa.probes.online import Reading
 from echojepa.runs.folder import RunFolder
 from echojepa.runs.statistics import feature_moments, spread
 from echojepa.train import collectives
@@ -28,7 +29,7 @@ from echojepa.train.step import StepReport
 
 _NUM_PICTURES = 4
 
-Probe = Callable[[], dict[str, float]]
+Probe = Callable[[], Reading]
 """Fits something on the frozen encoder and scores it; called on every rank."""
 
 
@@ -103,7 +104,7 @@ class RunWatcher:
         metrics = self._metrics(report)
         probed = self._probe_due(done)
         if self._probe is not None and probed:
-            metrics |= self._probe()
+            metrics |= self._judged(done, self._probe())
         self._write(done, metrics)
         if probed or done == self._cadence.last:
             self._publish({"step": done, **metrics})
@@ -128,6 +129,12 @@ class RunWatcher:
         if self._probe is None or every is None:
             return False
         return done % every == 0 or done == self._cadence.last
+
+    def _judged(self, step: int, reading: Reading) -> dict[str, float]:
+        """The probe's scores; an event says why there are none."""
+        if reading.problem is not None and self._rank == 0:
+            self._folder.event("probe_failed", step, problem=reading.problem)
+        return reading.scores
 
     def _metrics(self, report: StepReport) -> dict[str, float]:
         """Scalars of this step and of the time since the last logged one; a collective call."""

@@ -28,7 +28,7 @@ from support.paths import ROOT
 
 from echojepa.config import load
 from echojepa.data.decode.frames import ReadConfig, open_video
-from echojepa.data.manifest import read_manifest
+from echojepa.data.manifest.file import read_manifest
 from echojepa.data.sampling import ClipConfig, centre_view, crop_resize
 from echojepa.encoders.ours import RandomSource
 from echojepa.launch.phantom import launch

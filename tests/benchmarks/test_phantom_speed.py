@@ -14,7 +14,7 @@ import psutil
 import pytest
 from support.memory import Memory
 
-from echojepa.data.manifest import read_manifest
+from echojepa.data.manifest.file import read_manifest
 from echojepa.launch.phantom import launch
 from echojepa.on_ray.connect import ClusterConfig, connected
 from echojepa.on_ray.tasks import map_on_ray

@@ -14,8 +14,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from echojepa.cli.main import app
-from echojepa.data.manifest import read_manifest, with_absolute_uris, write_manifest
-from echojepa.errors import ManifestError
+from echojepa.data.manifest.file import read_manifest, with_absolute_uris, write_manifest
+from echojepa.errors import ConfigError, ManifestError
 
 
 def run(*arguments: str | Path) -> Result:
@@ -88,27 +88,13 @@ def test_validate_names_what_is_wrong(copied: Path) -> None:
     assert "manifest split" in message
 
 
-def test_validate_opens_the_videos(phantom_manifest: Path, copied: Path) -> None:
-    for path in (phantom_manifest, copied):  # relative and absolute uris
-        result = run("validate", path, "--decode")
-        assert (result.exit_code, result.exception) == (0, None)
-    change(copied, "num_frames", 3, 25)
-    change(copied, "uri", 5, str(copied.parent / "gone.mp4"))
-    rows = read_manifest(copied).to_pylist()
-    assert run("validate", copied).exit_code == 0
-    result = run("validate", copied, "--decode")
-    assert isinstance(result.exception, ManifestError)
-    assert "2 of 24 clips are not what the manifest says" in str(result.exception)
-    assert result.output.splitlines() == [
-        f"{rows[3]['clip_id']}: num_frames is 24, the manifest says 25",
-        f"{rows[5]['clip_id']}: open: missing: no such file",
-    ]
-
-
-def test_validate_counts_clips_not_problems(copied: Path) -> None:
-    change(copied, "num_frames", 3, 25)
-    change(copied, "height", 3, 25)
-    assert "1 of 24 clips" in refusal("validate", copied, "--decode")
+def test_what_judges_files_needs_decode(copied: Path) -> None:
+    for options in (["read.decoder=pyav"], ["--fail-on-bad"], ["--out", copied.parent / "o"]):
+        result = run("validate", copied, *options)
+        assert isinstance(result.exception, ConfigError)
+        assert "--decode" in str(result.exception)
+    misspelt = run("validate", copied, "--decode", "read.decoders=pyav")
+    assert "read.decoder" in str(misspelt.exception)
 
 
 # ----------------------------------------------------------------------------------------- split
@@ -184,51 +170,6 @@ def test_stats_of_a_bad_manifest(copied: Path) -> None:
     assert "split 'dev' is not one of train, val, test" in refusal("stats", copied)
 
 
-# -------------------------------------------------------------------------------------- from-csv
-
-
-@pytest.fixture
-def reference(copied: Path) -> Path:
-    """The phantom as the reference would list it, and the identities."""
-    rows = read_manifest(copied).to_pylist()[:3]
-    lines = [f"{row['uri']} {row['lvef']}\n" for row in rows]
-    (copied.parent / "train.csv").write_text("".join(lines))
-    known = [f"{row['uri']},{row['patient_id']},{row['study_id']},{row['view']}\n" for row in rows]
-    header = "path,patient_id,study_id,view\n"
-    (copied.parent / "identities.csv").write_text(header + "".join(known))
-    return copied
-
-
-def test_from_csv(reference: Path) -> None:
-    folder = reference.parent
-    target = folder / "imported.parquet"
-    identities = folder / "identities.csv"
-    arguments = ("from-csv", folder / "train.csv", target, "--identities", identities)
-    assert run(*arguments, "--label", "lvef").exit_code == 0
-    imported = read_manifest(target).to_pylist()
-    original = read_manifest(reference).to_pylist()[:3]
-    for row, source in zip(imported, original, strict=True):
-        same = ("uri", "patient_id", "study_id", "view", "num_frames", "height", "width", "lvef")
-        assert {name: row[name] for name in same} == {name: source[name] for name in same}
-    assert run("validate", target, "--decode").exit_code == 0
-    assert run(*arguments).exit_code == 0
-    assert "lvef" not in read_manifest(target).column_names
-
-
-def test_from_csv_refuses(reference: Path) -> None:
-    folder = reference.parent
-    with (folder / "train.csv").open("a") as file:
-        file.write("stranger.mp4 0\n")
-    target = folder / "imported.parquet"
-    identities = folder / "identities.csv"
-    text = refusal("from-csv", folder / "train.csv", target, "--identities", identities)
-    assert text.startswith("line 4 names a video that has no row in identities.csv")
-    assert not target.exists()
-    result = run("from-csv", folder / "train.csv", target)
-    assert result.exit_code == 2
-    assert "--identities" in result.output
-
-
 # ------------------------------------------------------------------------------- what is printed
 
 
@@ -252,12 +193,6 @@ def test_a_printed_path_is_one_line(copied: Path, tmp_path: Path) -> None:
 def test_a_printed_message_is_one_line(copied: Path, tmp_path: Path) -> None:
     path = awkward(copied, tmp_path)
     assert run("validate", path).output.strip() == f"{path}: 24 clips, valid"
-
-
-def test_brackets_are_no_markup(copied: Path) -> None:
-    change(copied, "clip_id", 0, "[b]0001[/b]")
-    change(copied, "num_frames", 0, 25)
-    assert run("validate", copied, "--decode").output.startswith("[b]0001[/b]: num_frames")
 
 
 def test_the_first_import_is_light() -> None:

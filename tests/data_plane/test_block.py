@@ -14,12 +14,8 @@ from support.clips import FRAGMENTED, LONG_GOP, cut_off, probe, shown
 from echojepa.data.block import BlockDecoder, Columns, DataConfig, check_block
 from echojepa.data.clip_table import ClipTable, open_clips
 from echojepa.data.decode.frames import ReadConfig, open_video
-from echojepa.data.manifest import (
-    ClipFilter,
-    read_manifest,
-    with_absolute_uris,
-    write_manifest,
-)
+from echojepa.data.manifest.file import read_manifest, with_absolute_uris, write_manifest
+from echojepa.data.manifest.schema import ClipFilter
 from echojepa.data.sampling import ClipConfig, crop_resize, random_view, rows_of
 from echojepa.data.stream import (
     PADDING,

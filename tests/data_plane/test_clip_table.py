@@ -10,14 +10,13 @@ import pytest
 from support.clips import clip_rows
 
 from echojepa.data.clip_table import open_clips
-from echojepa.data.manifest import (
-    STREAM_COLUMNS,
-    ClipFilter,
+from echojepa.data.manifest.file import (
     manifest_fingerprint,
     read_manifest,
     with_absolute_uris,
     write_manifest,
 )
+from echojepa.data.manifest.schema import STREAM_COLUMNS, ClipFilter
 from echojepa.data.mixture import MixtureConfig
 from echojepa.errors import ManifestError
 from echojepa.randomness import Seeds
@@ -73,13 +72,13 @@ def test_the_conversion_runs_once(tmp_path: Path) -> None:
         clip_rows(8, split=SPLITS, num_frames=FRAMES), tmp_path / "manifest.parquet"
     )
     open_clips(path, ALL, cache=cache)
-    (mapped,) = cache.iterdir()
+    (mapped,) = cache.glob("*.arrow")
     before = mapped.stat()
     assert len(open_clips(path, ALL, cache=cache)) == 8
     after = mapped.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     open_clips(path, ClipFilter(split="val"), cache=cache)
-    assert len(list(cache.iterdir())) == 2
+    assert len(list(cache.glob("*.arrow"))) == 2
 
 
 def test_a_changed_manifest_gives_another_table(tmp_path: Path) -> None:
@@ -90,7 +89,7 @@ def test_a_changed_manifest_gives_another_table(tmp_path: Path) -> None:
     new = open_clips(path, ALL, cache=cache)
     assert new.fingerprint != old.fingerprint
     assert (old.row(3)["num_frames"], new.row(3)["num_frames"]) == (60, 61)
-    assert len(list(cache.iterdir())) == 2
+    assert len(list(cache.glob("*.arrow"))) == 2
 
 
 def test_the_table_is_mapped_not_read(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from support.clips import clip_rows
 
 from echojepa.data.block import BlockDecoder, DataConfig
 from echojepa.data.decode.journal import CrashJournal
-from echojepa.data.manifest import ClipFilter, write_manifest
+from echojepa.data.manifest.file import write_manifest
+from echojepa.data.manifest.schema import ClipFilter
 from echojepa.data.sampling import ClipConfig
 from echojepa.errors import ClipError
 from echojepa.randomness import Seeds

@@ -16,7 +16,7 @@ from support.s3 import Behaviour, url
 
 from echojepa.data.decode import objects
 from echojepa.data.decode.source import fetch
-from echojepa.data.manifest import read_manifest, with_absolute_uris, write_manifest
+from echojepa.data.manifest.file import read_manifest, with_absolute_uris, write_manifest
 from echojepa.errors import ClipError, StorageError
 from echojepa.runs.folder import RunFolder
 

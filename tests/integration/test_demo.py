@@ -11,7 +11,7 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from support.command import echojepa
 
-from echojepa.data.manifest import read_manifest
+from echojepa.data.manifest.file import read_manifest
 from echojepa.models.weights import load_encoder
 
 pytestmark = pytest.mark.integration

@@ -16,7 +16,7 @@ import pytest
 from support.clips import probe
 
 from echojepa.data.block import DataConfig, check_block
-from echojepa.data.manifest import read_manifest, with_absolute_uris, write_manifest
+from echojepa.data.manifest.file import read_manifest, with_absolute_uris, write_manifest
 from echojepa.data.sampling import ClipConfig
 from echojepa.data.stream import Segment, StreamShape, stream_shape
 from echojepa.on_ray.stream import blocks_of, open_stream

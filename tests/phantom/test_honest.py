@@ -13,7 +13,8 @@ from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingRegressor
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
-from echojepa.data.manifest import SCHEMA, read_manifest
+from echojepa.data.manifest.file import read_manifest
+from echojepa.data.manifest.schema import SCHEMA
 from echojepa.phantom import PhantomConfig, write_phantom
 from echojepa.phantom.anatomy.cycle import Phase
 from echojepa.phantom.anatomy.heart import Heart

@@ -11,7 +11,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.pixels import pixel_array
 
-from echojepa.data.manifest import read_manifest
+from echojepa.data.manifest.file import read_manifest
 from echojepa.phantom import PhantomConfig, render_clip, write_phantom
 
 DICOM = PhantomConfig(

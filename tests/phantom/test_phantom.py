@@ -16,7 +16,7 @@ from pydicom import dcmread
 from pydicom.pixels import pixel_array
 from support.paths import contents
 
-from echojepa.data.manifest import read_manifest
+from echojepa.data.manifest.file import read_manifest
 from echojepa.errors import PhantomError
 from echojepa.phantom import PhantomConfig, render_clip, write_phantom
 from echojepa.phantom.machine.vendors import VENDORS

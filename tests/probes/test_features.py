@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from echojepa.data.decode.frames import ReadConfig, open_video
-from echojepa.data.manifest import read_manifest, with_absolute_uris
+from echojepa.data.manifest.file import read_manifest, with_absolute_uris
 from echojepa.data.sampling import ClipConfig
 from echojepa.encoders.frozen import PooledFeatures, TokenFeatures
 from echojepa.encoders.ours import RandomSource

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echojepa.data.clip_table import ClipTable, open_clips
-from echojepa.data.manifest import ClipFilter
+from echojepa.data.manifest.schema import ClipFilter
 from echojepa.data.stream import PADDING, StreamShape
 from echojepa.errors import AuditError
 from echojepa.randomness import Seeds

@@ -12,7 +12,7 @@ from support.ranks import losses, pretrain_plain
 from typer.testing import CliRunner
 
 from echojepa.cli.main import app
-from echojepa.data.manifest import read_manifest, with_absolute_uris
+from echojepa.data.manifest.file import read_manifest, with_absolute_uris
 from echojepa.errors import ConfigError
 from echojepa.runs.audit import audit_run
 from echojepa.runs.folder import RunFolder

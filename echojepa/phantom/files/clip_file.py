@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from echojepa.data.manifest import SCHEMA
+from echojepa.data.manifest.schema import SCHEMA
 from echojepa.phantom.clip import Clip, patient_number, render_clip, study_date
 from echojepa.phantom.config import PhantomConfig
 from echojepa.phantom.files.dicom import DicomFacts, write_dicom

@@ -13,18 +13,14 @@ import pytest
 from support.clips import clip_rows
 
 from echojepa.data.clip_table import open_clips
-from echojepa.data.manifest import (
-    SCHEMA,
-    SPLITS,
-    ClipFilter,
-    assign_splits,
+from echojepa.data.manifest.file import (
     check_manifest,
-    filter_rows,
     manifest_fingerprint,
     read_manifest,
-    read_without_splits,
     write_manifest,
 )
+from echojepa.data.manifest.schema import SCHEMA, SPLITS, ClipFilter
+from echojepa.data.manifest.splits import split_manifest
 from echojepa.errors import ManifestError
 
 ALL = ClipFilter(split=None)
@@ -79,7 +75,7 @@ def test_a_bad_table_is_not_written(tmp_path: Path) -> None:
 
 def test_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "none.parquet"
-    for call in (read_manifest, read_without_splits, lambda p: open_clips(p, ALL, cache=tmp_path)):
+    for call in (read_manifest, check_manifest, lambda p: open_clips(p, ALL, cache=tmp_path)):
         with pytest.raises(ManifestError, match="no such manifest") as caught:
             call(path)
         assert caught.value.where == str(path)
@@ -161,19 +157,17 @@ def test_a_patient_in_two_splits_is_named_with_both(tmp_path: Path) -> None:
     path = write_raw(tmp_path, patient_id=patients, split=["train", "val", "test", "train"])
     with pytest.raises(ManifestError, match=r"patient 'bob' is in two splits \(test and val\); 1 "):
         read_manifest(path)
-    unassigned = clip_rows(patient_id=patients, split=["train", "val", None, "train"])
-    assert len(check_manifest(unassigned, "here")) == 4
+    unassigned = write_raw(tmp_path, patient_id=patients, split=["train", "val", None, "train"])
+    assert len(read_manifest(unassigned)) == 4
 
 
-def test_read_without_splits_repairs_a_patient_in_two_splits(tmp_path: Path) -> None:
+def test_new_splits_repair_a_patient_in_two_splits(tmp_path: Path) -> None:
     path = write_raw(
         tmp_path, patient_id=["a", "b", "b", "c"], split=["train", "val", "test", "not a split"]
     )
     with pytest.raises(ManifestError):
         read_manifest(path)
-    table = read_without_splits(path)
-    assert table["split"].to_pylist() == [None] * 4
-    fixed = write_manifest(assign_splits(table, (0.5, 0.25, 0.25), seed=0), path)
+    fixed = split_manifest(path, path, (0.5, 0.25, 0.25), seed=0)
     splits = read_manifest(fixed)["split"].to_pylist()
     assert splits[1] == splits[2]
     assert set(splits) <= set(SPLITS)
@@ -223,7 +217,7 @@ def test_filter(tmp_path: Path, where: ClipFilter, kept: str) -> None:
     clips = open_clips(path, where, cache=tmp_path / "cache")
     assert len(clips) == len(kept.split())
     assert clips.clip_ids(np.arange(len(clips))) == kept.split()
-    kept_rows = filter_rows(read_manifest(path), where, "here")
+    kept_rows = read_manifest(path, ("clip_id",), where.rows())
     assert kept_rows["clip_id"].to_pylist() == kept.split()
 
 

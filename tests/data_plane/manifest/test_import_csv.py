@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from support.clips import HEIGHT, LONG_GOP, MJPEG, NTSC, NUM_FRAMES, WIDTH
 
-from echojepa.data.import_csv import import_csv
-from echojepa.data.manifest import read_manifest
+from echojepa.data.decode.frames import ReadConfig
+from echojepa.data.manifest.file import read_manifest, write_manifest
+from echojepa.data.manifest.import_csv import CsvFiles, measure_rows, opened_csv
+from echojepa.data.manifest.sieve import Sieve
+from echojepa.data.manifest.verify import verify_rows
 from echojepa.errors import ManifestError
+
+READ = ReadConfig(patience_seconds=0)
 
 
 @pytest.fixture
@@ -30,7 +37,10 @@ def folder(tmp_path: Path, videos: Path) -> Path:
 def convert(folder: Path, label: str | None = None) -> Path:
     """Import the CSV of a folder."""
     target = folder / "out" / "manifest.parquet"
-    return import_csv(folder / "train.csv", folder / "identities.csv", label, target)
+    with opened_csv(CsvFiles(folder / "train.csv", folder / "identities.csv", label)) as lines:
+        sieve = Sieve(lines.schema, folder / "out" / "rejected.parquet")
+        judged = (measure_rows(READ, rows) for rows in lines.chunks())
+        return write_manifest(sieve.good(judged), target)
 
 
 def test_import(folder: Path) -> None:
@@ -132,12 +142,45 @@ def test_blank_lines_do_not_matter(folder: Path) -> None:
     assert read_manifest(convert(folder, "lvef"))["lvef"].to_pylist() == [55.5, 61.0]
 
 
-def test_a_video_that_cannot_be_read(folder: Path) -> None:
+def test_a_video_that_cannot_be_read_is_listed_with_its_reason(folder: Path) -> None:
     (folder / "c.avi").write_bytes(b"")
-    message = refusal(folder)
-    assert message.startswith("the video of line 2 cannot be used: open: empty: ")
-    (folder / "c.avi").unlink()
-    assert "the video of line 2 cannot be used: open: missing: " in refusal(folder)
+    (row,) = read_manifest(convert(folder)).to_pylist()
+    assert row["uri"].endswith("a b.mp4")
+    (bad,) = pq.read_table(folder / "out" / "rejected.parquet").to_pylist()
+    assert (bad["uri"], bad["stage"], bad["kind"]) == (str(folder / "c.avi"), "open", "empty")
+    assert bad["message"] == "the file has zero bytes"
+
+
+def test_no_video_can_be_read(folder: Path) -> None:
+    for name in ("c.avi", "my clips/a b.mp4"):
+        (folder / name).write_bytes(b"")
+    with pytest.raises(ManifestError, match="the manifest has no rows"):
+        convert(folder)
+    assert not (folder / "out" / "manifest.parquet").exists()
+    assert pq.read_metadata(folder / "out" / "rejected.parquet").num_rows == 2
+
+
+def test_an_import_verifies(folder: Path) -> None:
+    """What was written is what the files hold, hashes included."""
+    rows = read_manifest(convert(folder, "lvef")).to_pylist()
+    assert [problem for _, problem in verify_rows(READ, rows)] == [None, None]
+    digest = hashlib.sha256((folder / "c.avi").read_bytes()).hexdigest()
+    assert rows[1]["content_hash"] == f"sha256:{digest}"
+    assert rows[1]["duration_seconds"] == pytest.approx(NUM_FRAMES / 50)
+
+
+def test_a_byte_order_mark_is_no_column_name(folder: Path) -> None:
+    """Spreadsheets write one."""
+    for name in ("train.csv", "identities.csv"):
+        path = folder / name
+        path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert read_manifest(convert(folder, "lvef"))["patient_id"].to_pylist() == ["p1", "p2"]
+
+
+def test_a_video_with_two_identities(folder: Path) -> None:
+    with (folder / "identities.csv").open("a") as file:
+        file.write(f"{folder / 'c.avi'},p9,s9,\n")
+    assert refusal(folder).startswith(f"the video {folder / 'c.avi'} has several rows [")
 
 
 def test_a_label_that_is_no_number(folder: Path) -> None:
@@ -162,19 +205,28 @@ def test_identities_that_are_only_a_header(folder: Path) -> None:
     assert refusal(folder).startswith("line 1 names a video that has no row in identities.csv")
 
 
-@pytest.mark.parametrize("cells", [",s2", "p2,", ",", "p2"])
+@pytest.mark.parametrize("cells", [",s2", "p2,", ","])
 def test_an_empty_identity(folder: Path, cells: str) -> None:
     """Two clips without a patient must not become clips of one patient."""
     content = (folder / "identities.csv").read_text()
+    (folder / "identities.csv").write_text(content.replace(",p2,s2,", f",{cells},"))
+    assert refusal(folder).startswith("line 2 names a video without patient or study in ")
+
+
+@pytest.mark.parametrize(("cells", "count"), [("p2", 2), ("p2,s2", 3), ("p2,s2,A4C,x", 5)])
+def test_a_row_of_another_length(folder: Path, cells: str, count: int) -> None:
+    """It is named by its number: what stands in it is nobody's business."""
+    content = (folder / "identities.csv").read_text()
     (folder / "identities.csv").write_text(content.replace(",p2,s2,", f",{cells}"))
-    assert "line 2" in refusal(folder)
+    message = refusal(folder)
+    assert message.startswith(f"line 2 has {count} cells, the header 4 [")
+    assert "p2" not in message.split("[")[0]
 
 
 def test_the_same_video_twice(folder: Path) -> None:
     content = (folder / "train.csv").read_text()
     (folder / "train.csv").write_text(content + content)
-    with pytest.raises(ManifestError, match="occurs 2 times"):
-        convert(folder)
+    assert "lines 1 and 3 name the same video" in refusal(folder)
 
 
 def test_an_empty_file(folder: Path) -> None:

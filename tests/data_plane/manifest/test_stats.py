@@ -7,13 +7,18 @@ from pathlib import Path
 import pyarrow as pa
 from support.clips import clip_rows
 
-from echojepa.data.manifest import check_manifest, read_manifest
-from echojepa.data.manifest_stats import describe_manifest
+from echojepa.data.manifest.file import write_manifest
+from echojepa.data.manifest.stats import describe_manifest
 
 
-def table() -> pa.Table:
+def of(rows: pa.Table, folder: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """What is said of these rows."""
+    return describe_manifest(write_manifest(rows, folder / "manifest.parquet"))
+
+
+def six() -> pa.Table:
     """Six clips of four studies of three patients, two of them stills."""
-    rows = clip_rows(
+    return clip_rows(
         6,
         patient_id=["a", "a", "a", "b", "b", "c"],
         study_id=["s1", "s1", "s2", "s3", "s3", "s4"],
@@ -26,11 +31,10 @@ def table() -> pa.Table:
         site=["x", "y", "x", "y", "x", "y"],
         good=[True, False, True, True, True, True],
     )
-    return check_manifest(rows, "here")
 
 
-def test_counts() -> None:
-    tables = describe_manifest(table())
+def test_counts(tmp_path: Path) -> None:
+    tables = of(six(), tmp_path)
     assert list(tables) == ["split", "view", "doppler", "number"]
     assert tables["split"] == {
         "None": {"clips": "1", "studies": "1", "patients": "1", "stills": "0"},
@@ -47,22 +51,22 @@ def test_counts() -> None:
     }
 
 
-def test_spread() -> None:
-    numbers = describe_manifest(table())["number"]
+def test_spread(tmp_path: Path) -> None:
+    numbers = of(six(), tmp_path)["number"]
     assert list(numbers) == ["num_frames", "native_fps", "height", "width", "lvef", "beats"]
     assert numbers["num_frames"] == {"known": "6", "least": "1", "median": "25", "most": "60"}
     assert numbers["lvef"] == {"known": "4", "least": "40.25", "median": "55", "most": "70.5"}
     assert numbers["beats"] == {"known": "5", "least": "1", "median": "4", "most": "6"}
 
 
-def test_a_label_that_is_nan_is_not_known() -> None:
+def test_a_label_that_is_nan_is_not_known(tmp_path: Path) -> None:
     rows = clip_rows(3, lvef=[50.0, float("nan"), 60.0])
-    spread = describe_manifest(check_manifest(rows, "here"))["number"]
+    spread = of(rows, tmp_path)["number"]
     assert spread["lvef"] == {"known": "2", "least": "50", "median": "55", "most": "60"}
 
 
 def test_of_a_phantom(phantom_manifest: Path) -> None:
-    tables = describe_manifest(read_manifest(phantom_manifest))
+    tables = describe_manifest(phantom_manifest)
     assert {name: rows["clips"] for name, rows in tables["view"].items()} == {
         "A4C": "12",
         "PSAX-PM": "12",
