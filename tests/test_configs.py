@@ -16,6 +16,8 @@ from support.paths import ROOT
 from support.ranks import pretrain_plain
 
 from echojepa.config import Strict, amend, load, to_tree, validate
+from echojepa.cost import flops_per_clip
+from echojepa.data.stream import segment_after
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import VideoEncoder
 from echojepa.models.predictor import Predictor
@@ -222,3 +224,34 @@ def test_the_demo_probes_what_it_evaluates_and_ends_on_a_checkpoint() -> None:
     assert job.probe is not None
     assert job.probe.task.label in {task.label for task in judge.tasks}
     assert job.loop.num_steps % job.loop.checkpoint_every_steps == 0
+
+
+H100_FLOPS = 989e12
+"""Dense bfloat16, as the data sheet says; 40% of it is good in practice."""
+STREAM_BLOCKS_PER_SECOND = 500
+"""More than one Ray Data pipeline schedules."""
+
+
+@shipped("pretrain")
+def test_any_number_of_workers_trains_at_full_speed(path: Path) -> None:
+    """On 1 to 64 GPUs: blocks cut well, no more padding than equal shares ask, long segments."""
+    from echojepa.launch.pretrain import PretrainJob
+    from echojepa.pretrain import cut_batch
+
+    config = load(path, SITE["pretrain"], PretrainJob)
+    cost = flops_per_clip(config.build_objective(Seeds(0)).passes())
+    for workers in range(1, 65):
+        shape = cut_batch(config, workers)
+        batch = shape.global_batch
+        share = -(-batch // workers)
+        computed = shape.micro_batch * shape.accumulation
+        assert computed - share < 0.05 * share
+        shipped = shape.blocks_per_micro * shape.block_rows
+        assert shipped - shape.micro_batch < 0.05 * shape.micro_batch
+        segment = segment_after(0, 10**9, shape)
+        assert segment.stop >= 60
+        seconds = batch * cost / (workers * 0.4 * H100_FLOPS)
+        seconds = max(seconds, shape.blocks_per_step / STREAM_BLOCKS_PER_SECOND)
+        later = segment_after(segment.stop, 10**9, shape, step_seconds=seconds)
+        assert later.stop - later.start >= 60
+        assert (later.stop - later.start) * seconds >= 120

@@ -45,7 +45,7 @@ class DataConfig(Strict):
     cpus_per_decoder: float = changeable(1.0, gt=0)
     """CPUs one decode actor reserves."""
     segment_steps: int | None = changeable(None, gt=1)
-    """Steps per segment of the stream; null takes as many as make 4,096 blocks."""
+    """Steps per segment of the stream; null takes 60 or more, as many as last two minutes."""
 
     def clips(self) -> ClipTable:
         """Open the clip table; see `open_clips` for errors."""

@@ -18,6 +18,7 @@ from echojepa.data.problem import ClipProblem, Problem, raise_if_storage_failed
 from echojepa.data.stream import PADDING, Segment, StreamShape, segment_after
 from echojepa.errors import BrokenInvariantError
 from echojepa.randomness import Seeds
+from echojepa.train import collectives
 
 SegmentOpener = Callable[[Segment], Iterator[Columns]]
 _MICRO_BATCHES_AHEAD = 2
@@ -84,31 +85,55 @@ class Feed:
 
     def __iter__(self) -> Iterator[StepBatch]:
         current = self._open(self.start)
+        pace = _Pace()
         for step in range(self.start, self.stop):
             if step == current.segment.stop:
                 assert self._next is not None, "the next segment opens before this one ends"
                 current, self._next = self._next, None
+                pace = _Pace()
             middle = (current.segment.start + current.segment.stop) // 2
             if step == middle and current.segment.stop < self.stop:
-                self._next = self._open(current.segment.stop)
+                step_seconds = collectives.broadcast(pace.step_seconds())
+                self._next = self._open(current.segment.stop, step_seconds)
             began = time.perf_counter()
             blocks = [current.take() for _ in self.shape.rank_blocks(self.rank)]
             for number, block in zip(self.shape.rank_blocks(self.rank), blocks, strict=True):
                 raise_if_storage_failed(_problems(block))
                 check_block(block, self.shape.block_samples(step, number), self.clips, self.seeds)
             yield StepBatch(step, self._micro_batches(blocks), time.perf_counter() - began)
+            pace.step()
             if step + 1 == current.segment.stop:
                 current.finish()
 
-    def _open(self, start: int) -> _Segment:
-        segment = segment_after(start, self.stop, self.shape, self.segment_steps)
-        ahead = _MICRO_BATCHES_AHEAD * self.shape.micro_batch // self.shape.block_rows
+    def _open(self, start: int, step_seconds: float | None = None) -> _Segment:
+        segment = segment_after(start, self.stop, self.shape, self.segment_steps, step_seconds)
+        ahead = _MICRO_BATCHES_AHEAD * self.shape.blocks_per_micro
         return _Segment(segment, self.open_segment(segment), ahead)
 
     def _micro_batches(self, blocks: list[Columns]) -> list[MicroBatch]:
-        per_micro = self.shape.micro_batch // self.shape.block_rows
+        per_micro = self.shape.blocks_per_micro
         groups = [blocks[i : i + per_micro] for i in range(0, len(blocks), per_micro)]
-        return [_join(group) for group in groups]
+        return [_join(group, self.shape.micro_batch) for group in groups]
+
+
+class _Pace:
+    """How long the steps of a segment take, its first one left out: clips come from afar."""
+
+    def __init__(self) -> None:
+        self._since = 0.0
+        self._steps = -1
+
+    def step(self) -> None:
+        """A step is done."""
+        self._steps += 1
+        if self._steps == 0:
+            self._since = time.perf_counter()
+
+    def step_seconds(self) -> float | None:
+        """Mean so far; None if nothing is known."""
+        if self._steps < 1:
+            return None
+        return (time.perf_counter() - self._since) / self._steps
 
 
 class _Segment:
@@ -138,8 +163,12 @@ class _Segment:
             raise BrokenInvariantError(f"the stream of {self.segment} holds more than planned")
 
 
-def _join(blocks: list[Columns]) -> MicroBatch:
-    """Blocks of one micro-batch, copied once into one tensor."""
+def _join(blocks: list[Columns], size: int) -> MicroBatch:
+    """Blocks of one micro-batch, copied once into one tensor; fillers are cut off."""
+    filling = sum(len(b["s"]) for b in blocks) - size
+    if filling:
+        last = {name: column[:-filling] for name, column in blocks[-1].items()}
+        blocks = [*blocks[:-1], last]
     samples = np.concatenate([b["s"] for b in blocks])
     first = blocks[0]["clip"]
     pixels = torch.empty(

@@ -76,14 +76,17 @@ def test_three_unequal_consumers_get_every_block_in_order(phantom_manifest: Path
     assert sum(len([i for i in ids if i]) for ids in seen) == 12 * 20
 
 
-def test_blocks_of_the_real_size_keep_their_order(phantom_manifest: Path) -> None:
-    """EchoJEPA-G: 80 clips per worker of 16 frames at 336 px, cut into blocks below 64 MiB."""
+@pytest.mark.parametrize(("micro", "rows"), [(80, 10), (23, 12), (19, 19)])
+def test_blocks_of_the_real_size_keep_their_order(
+    phantom_manifest: Path, micro: int, rows: int
+) -> None:
+    """EchoJEPA-G: clips of 16 frames at 336 px; with fillers, and in blocks of almost 100 MiB."""
     data = data_config(phantom_manifest, num_frames=16, fps=24.0, size=336)
-    shape = stream_shape(160, 80, 2, ClipConfig(num_frames=16, fps=24.0, size=336))
-    assert shape.micro_batch == 80
-    assert shape.block_rows == 10
+    shape = stream_shape(2 * micro, 80, 2, ClipConfig(num_frames=16, fps=24.0, size=336))
+    assert (shape.micro_batch, shape.block_rows) == (micro, rows)
     seen = consume(data, shape, Segment(0, 2), [0.0, 0.1])
-    assert [len(ids) for ids in seen] == [160, 160]
+    for ids in seen:
+        assert len([clip_id for clip_id in ids if clip_id]) == 2 * micro
 
 
 def with_the_clip_of_pydicom(phantom: Path, folder: Path) -> Path:
