@@ -5,6 +5,7 @@ evaluate.py     evaluation, assembled
 errors.py       typed errors and exit codes
 config.py       strict YAML configs
 settings.py     every setting of a config, for people
+durable.py      files that survive a power cut
 page.py         HTML pages that need nothing else
 randomness.py   seeds, counter-based generators, a keyed permutation
 cost.py         FLOPs and memory of a training step

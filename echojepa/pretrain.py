@@ -148,7 +148,7 @@ def _guard(
     config: PretrainConfig, folder: RunFolder, objective: Objective, start: Start
 ) -> CollapseGuard:
     watched = objective.facts.watched.values()
-    return CollapseGuard(config.monitor, folder, watched, start.state, config.loop.global_batch)
+    return CollapseGuard(config.monitor, folder, watched, start.state, config.loop)
 
 
 def _saver(

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors"},
     {"config"},
-    {"page", "randomness", "settings"},
+    {"durable", "page", "randomness", "settings"},
     {"data"},
     {"phantom", "models"},
     {"cost"},

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
+from echojepa.durable import flush
 from echojepa.errors import CheckpointError, StorageError
 from echojepa.runs.shards import write_shards
 from echojepa.train import collectives
@@ -38,18 +38,18 @@ class Retention:
 
     keep_last: int
     keep_every_steps: int | None
-    healthy_until: int
-    """The newest checkpoint up to this step stays: a run that collapses goes back to it."""
+    healthy_until: tuple[int, ...]
+    """The newest checkpoint up to each of these steps stays: a run that collapses goes back."""
 
     def too_old(self, names: list[str]) -> list[str]:
         """The names of checkpoints, oldest first, that may go."""
         steps = [step_of(Path(name)) for name in names]
-        healthy = max((step for step in steps if step <= self.healthy_until), default=None)
+        healthy = {max((s for s in steps if s <= end), default=None) for end in self.healthy_until}
         every = self.keep_every_steps
         return [
             name
             for name, step in list(zip(names, steps, strict=True))[: -self.keep_last]
-            if step != healthy and (every is None or step % every)
+            if step not in healthy and (every is None or step % every)
         ]
 
 
@@ -76,7 +76,7 @@ def save(
 
     def write() -> None:
         file = write_shards(partial, shards, rank, world_size)
-        _flush(file)
+        flush(file)
         sums[file.name] = _checksum(file)
 
     _raise_together(_failure_of(write), root)
@@ -173,16 +173,16 @@ def resolve(path: Path) -> Path:
 def _publish(partial: Path, final: Path, state: dict[str, Any], sums: dict[str, Any]) -> None:
     """Rank 0: complete the hidden folder and rename it."""
     (partial / _STATE).write_text(json.dumps(state, indent=1))
-    _flush(partial / _STATE)
+    flush(partial / _STATE)
     sums = {**sums, _STATE: _checksum(partial / _STATE)}
     content = {"files": sums, "self": _digest_of(sums)}
     (partial / CHECKSUMS).write_text(json.dumps(content, indent=1))
-    _flush(partial / CHECKSUMS)
-    _flush(partial)
+    flush(partial / CHECKSUMS)
+    flush(partial)
     if final.exists():  # damaged, or of an abandoned history: this run has reached the step again
         shutil.rmtree(final)
     partial.rename(final)
-    _flush(final.parent)
+    flush(final.parent)
 
 
 def _retain(root: Path, step: int, retention: Retention) -> None:
@@ -230,12 +230,3 @@ def _checksum(file: Path) -> dict[str, Any]:
 
 def _digest_of(files: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Make sure that a file or folder entry survives a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -26,6 +26,7 @@ import yaml
 
 from echojepa.config import Strict, binding_differences, fingerprint, to_tree, to_yaml
 from echojepa.data.problem import ClipProblem
+from echojepa.durable import append_line, make_folder, write_text
 from echojepa.errors import ConfigError, ManifestError, StorageError
 
 _PACKAGES = ("echojepa", "torch", "deepspeed", "ray", "numpy", "pyarrow", "av", "timm")
@@ -72,8 +73,10 @@ class RunFolder:
         else:  # a run without a checkpoint has nothing yet that other settings would contradict
             known = self.identity()["run_id"] if is_run else uuid.uuid4().hex
             identity = {"run_id": known, **provenance(config, manifest_fingerprint)}
-            _write(self.path / "run.json", json.dumps(identity, indent=1))
-        _write(self.path / "config.yaml", to_yaml(config))
+            write_text(self.path / "run.json", json.dumps(identity, indent=1))
+        write_text(self.path / "config.yaml", to_yaml(config))
+        for folder in (self.checkpoints, self.samples):
+            make_folder(folder)
 
     def identity(self) -> dict[str, Any]:
         """`run.json`.
@@ -97,7 +100,8 @@ class RunFolder:
     def begin_attempt(self, start_step: int, **described: Any) -> int:
         """Record a start of the training group, with what describes it; returns its number."""
         number = len(self.attempts())
-        self._append("attempts.jsonl", {"attempt": number, "start_step": start_step, **described})
+        line = {"attempt": number, "start_step": start_step, **described}
+        append_line(self.path / "attempts.jsonl", _stamped(line))
         return number
 
     def attempts(self) -> list[dict[str, Any]]:
@@ -116,7 +120,7 @@ class RunFolder:
     def intervene(self, step: int, first_sample: int, reason: str) -> None:
         """Record that the run went back to `step`, and that samples differ from `first_sample`."""
         line = {"step": step, "first_sample": first_sample, "reason": reason}
-        self._append("interventions.jsonl", line)
+        append_line(self.path / "interventions.jsonl", _stamped(line))
 
     def interventions(self) -> list[dict[str, Any]]:
         """All rollbacks."""
@@ -169,7 +173,7 @@ class RunFolder:
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
         with (self.path / name).open("a") as file:
-            file.write(json.dumps({"time": round(time.time(), 3), **line}) + "\n")
+            file.write(_stamped(line) + "\n")
 
 
 def provenance(config: Strict, manifest_fingerprint: str) -> dict[str, Any]:
@@ -206,7 +210,5 @@ def _git_commit() -> str | None:
     return found.stdout.strip() or None if found.returncode == 0 else None
 
 
-def _write(file: Path, text: str) -> None:
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text)
-    partial.replace(file)
+def _stamped(line: dict[str, Any]) -> str:
+    return json.dumps({"time": round(time.time(), 3), **line})

@@ -5,6 +5,9 @@ slow healthy rise it suddenly *drops*, because features that say little are easy
 shows it is how spread out the features are. So every statistic of spread is compared with the best
 that this very run has had, from its first logged step on, and the loss with its own recent past by
 robust statistics. Medians over a few observations stand for the present: one odd batch is no alarm.
+
+Where to go back to is judged against the recent past as well. Features that narrowed slowly and
+were steady for long were healthy until they suddenly fell; those that crept to the floor were not.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import math
 from collections import deque
 from collections.abc import Iterable, Mapping
 from statistics import median
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
@@ -33,6 +36,9 @@ class MonitorConfig(Strict):
     another order from the next epoch; or end the run."""
     max_rollbacks: int = Field(3, ge=0)
     """A run that needs more ends."""
+    max_rollback_steps: int | None = Field(None, gt=0)
+    """A run that would have to discard more steps ends, and says so; null are those of four
+    checkpoints."""
     lr_factor: float = Field(1.0, gt=0, le=1)
     """The learning rate is multiplied by this at every rollback."""
     rank_floor: float = Field(0.25, gt=0, lt=1)
@@ -47,8 +53,26 @@ class MonitorConfig(Strict):
     patience: int = Field(5, gt=0)
     """Logged steps whose median stands for the present."""
     window: int = Field(50, gt=1)
-    """Logged steps before them that are the recent past of the loss. Before a run has logged so
-    many there is no alarm: features spread and gather while training begins."""
+    """Logged steps before them that are the recent past. Before a run has logged so many there is
+    no alarm: features spread and gather while training begins."""
+
+
+class Alarm(NamedTuple):
+    """Something that must not go on."""
+
+    reason: str
+    healthy_until: int
+    """The last step that may be gone back to."""
+
+
+class _Fall(NamedTuple):
+    """How far a statistic of spread has fallen; 0 is not at all, 1 is to the floor."""
+
+    danger: float
+    """From its best value."""
+    reason: str
+    sudden: float
+    """From its recent past."""
 
 
 class Monitor:
@@ -67,39 +91,53 @@ class Monitor:
                 config.spread_floor if exported else config.online_floor
             )
         self._recent = {name: deque[float](maxlen=config.patience) for name in self._floors}
+        self._past = {name: deque[float](maxlen=config.window) for name in self._floors}
         self._best = dict.fromkeys(self._floors, 0.0)
         self._losses = deque[float](maxlen=config.window + config.patience)
         self._steps = deque[int](maxlen=config.patience)
         self._num_seen = 0
         self.healthy_until = 0
         """Last step that was followed by `patience` logged steps not even half-way to an alarm."""
+        self.steady_until = 0
+        """The same, but spread was compared with the recent past, and had not reached a floor."""
 
-    def observe(self, step: int, metrics: Mapping[str, float]) -> str | None:
+    def observe(self, step: int, metrics: Mapping[str, float]) -> Alarm | None:
         """Take in a logged step; returns what is alarming, if anything is.
 
         A step that is not finite says nothing: it was dropped, and is an event of its own.
         """
         if not all(math.isfinite(metrics[name]) for name in ("loss", *self._floors)):
             return None
-        dangers = [self._of_spread(name, metrics[name]) for name in self._floors]
-        dangers.append(self._of_loss(metrics["loss"]))
-        danger, reason = max(dangers)
+        falls = [self._of_spread(name, metrics[name]) for name in self._floors]
+        jump = self._of_loss(metrics["loss"])
+        danger, reason = max(*((fall.danger, fall.reason) for fall in falls), jump)
+        sudden = max(*(fall.sudden for fall in falls), jump[0])
         self._steps.append(step)
         self._num_seen += 1
-        if danger < 0.5 and len(self._steps) == self._config.patience:
-            self.healthy_until = self._steps[0]
-        return reason if danger > 1 and self._num_seen > self._config.window else None
+        if len(self._steps) == self._config.patience:
+            if danger < 0.5:
+                self.healthy_until = self._steps[0]
+            if danger < 1 and sudden < 0.5:
+                self.steady_until = self._steps[0]
+        if danger <= 1 or self._num_seen <= self._config.window:
+            return None
+        return Alarm(reason, self.steady_until if sudden >= 0.5 else self.healthy_until)
 
-    def _of_spread(self, name: str, value: float) -> tuple[float, str]:
-        """Danger, 0 at the best value and 1 at the floor, and its description."""
-        recent = self._recent[name]
+    def _of_spread(self, name: str, value: float) -> _Fall:
+        recent, past = self._recent[name], self._past[name]
         recent.append(value)
         now = median(recent)
         best = self._best[name] = max(self._best[name], now)
+        usual = median(past) if past else now
+        past.append(now)
         if len(recent) < self._config.patience:
-            return 0.0, ""
-        danger = (1 - now / max(best, 1e-12)) / (1 - self._floors[name])
-        return danger, f"{name} has fallen from {best:.3g} to {now:.3g}"
+            return _Fall(0.0, "", 0.0)
+        margin = 1 - self._floors[name]
+        return _Fall(
+            danger=(1 - now / max(best, 1e-12)) / margin,
+            reason=f"{name} has fallen from {best:.3g} to {now:.3g}",
+            sudden=(1 - now / max(usual, 1e-12)) / margin,
+        )
 
     def _of_loss(self, value: float) -> tuple[float, str]:
         self._losses.append(value)

@@ -10,13 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
+from echojepa.durable import flush
 from echojepa.errors import CollapseError
 from echojepa.randomness import Seeds
 from echojepa.runs.checkpoint import find_damage, step_of
 from echojepa.runs.folder import RunFolder, read_lines
-from echojepa.runs.monitor import Monitor, MonitorConfig
+from echojepa.runs.monitor import Alarm, Monitor, MonitorConfig
 from echojepa.train import collectives
+from echojepa.train.loop import LoopConfig
 from echojepa.train.step import LoopState
+
+_CHECKPOINTS = 4
+"""The steps of so many checkpoints may be discarded, if nothing else is said."""
 
 
 class RolledBackError(Exception):
@@ -32,7 +37,7 @@ class CollapseGuard:
         folder: RunFolder,
         watched: Iterable[str],
         state: LoopState,
-        global_batch: int,
+        loop: LoopConfig,
     ) -> None:
         """Remembers what earlier starts of the run logged up to where it goes on, `state`.
 
@@ -42,7 +47,7 @@ class CollapseGuard:
         self._config = config
         self._folder = folder
         self._origin = state.origin
-        self._global_batch = global_batch
+        self._loop = loop
         back = [line["step"] for line in folder.interventions()]
         self._went_back_to = back[-1] if back else 0
         self._monitor = Monitor(config, watched)
@@ -53,55 +58,73 @@ class CollapseGuard:
                     self._monitor.observe(step, line)
 
     @property
-    def healthy_until(self) -> int:
-        """Last step that rank 0, which saves, knows to be healthy.
+    def healthy_until(self) -> tuple[int, ...]:
+        """Last steps that rank 0, which saves, may have to go back to.
 
         Where the run last went back to, it may go back again.
         """
-        return max(self._monitor.healthy_until, self._went_back_to)
+        known = (self._monitor.healthy_until, self._monitor.steady_until)
+        return tuple(max(step, self._went_back_to) for step in known)
 
     def judge(self, step: int, metrics: Mapping[str, float]) -> None:
         """Judge step `step`; see `train.step.Judge`.
 
         Raises:
             RolledBackError: the run has collapsed and gone back.
-            CollapseError: it has collapsed and must not, or not again.
+            CollapseError: it has collapsed and must not go back, not again, or not so far.
         """
         verdict = None
         if collectives.world().rank == 0:
-            reason = self._monitor.observe(step, metrics)
-            verdict = None if reason is None else self._answer(step, reason)
+            alarm = self._monitor.observe(step, metrics)
+            verdict = None if alarm is None else self._answer(step, alarm)
         verdict = collectives.broadcast(verdict)
         if verdict is not None:
             raise verdict
 
-    def _answer(self, step: int, reason: str) -> Exception:
+    def _answer(self, step: int, alarm: Alarm) -> Exception:
         """Rank 0: do what the config says, and what every rank is to raise."""
-        self._folder.event("collapse", step, reason=reason)
+        target = self._target(max(alarm.healthy_until, self._went_back_to))
+        discards = step - target
         before = len(self._folder.interventions())
+        self._folder.event("collapse", step, reason=alarm.reason, healthy=target, discards=discards)
         if self._config.on_alarm == "stop" or before >= self._config.max_rollbacks:
             return CollapseError(
-                f"{reason} at step {step}, after {before} rollback(s)",
+                f"{alarm.reason} at step {step}, after {before} rollback(s)",
                 "Fork from a healthy checkpoint with another seed, a lower rate or a slower EMA.",
                 str(self._folder.path),
             )
-        target = self._go_back(reason)
-        return RolledBackError(f"{reason} at step {step}; back to step {target}")
+        limit = self._config.max_rollback_steps or _CHECKPOINTS * self._loop.checkpoint_every_steps
+        if discards > limit:
+            healthy = f"step {target}" if target else "none, but for the beginning"
+            return CollapseError(
+                f"{alarm.reason} at step {step}; the newest healthy checkpoint is {healthy}: going "
+                f"back would discard {discards} steps, the limit is {limit}",
+                f"Look at the curves. To go back, set monitor.max_rollback_steps={discards}; to go "
+                "on as it is, lower monitor.rank_floor or spread_floor; or fork from a checkpoint.",
+                str(self._folder.path),
+            )
+        self._go_back(target, alarm.reason)
+        return RolledBackError(f"{alarm.reason} at step {step}; back to step {target}")
 
-    def _go_back(self, reason: str) -> int:
-        """Set unhealthy checkpoints aside, then note the intervention; returns where it goes on.
-
-        In this order: a run that dies in between only meets the same alarm again.
-        """
-        target = 0
+    def _target(self, healthy_until: int) -> int:
+        """The newest checkpoint that is whole and healthy; 0 is the beginning."""
         for folder in sorted(self._folder.checkpoints.glob("step_*"), reverse=True):
-            if step_of(folder) <= self.healthy_until and find_damage(folder) is None:
-                target = step_of(folder)
-                break
-            aside = f"abandoned_{time.time_ns()}_{folder.name}"
-            folder.rename(folder.with_name(aside))
-        self._folder.intervene(target, self._origin + target * self._global_batch, reason)
-        return target
+            if step_of(folder) <= healthy_until and find_damage(folder) is None:
+                return step_of(folder)
+        return 0
+
+    def _go_back(self, target: int, reason: str) -> None:
+        """Set later checkpoints aside, then note the intervention.
+
+        In this order, each step on disk: a run that dies in between only meets the alarm again.
+        """
+        for folder in self._folder.checkpoints.glob("step_*"):
+            if step_of(folder) > target:
+                aside = f"abandoned_{time.time_ns()}_{folder.name}"
+                folder.rename(folder.with_name(aside))
+        flush(self._folder.checkpoints)
+        first_sample = self._origin + target * self._loop.global_batch
+        self._folder.intervene(target, first_sample, reason)
 
 
 def seeds_of(folder: RunFolder, base: int) -> Seeds:

@@ -112,15 +112,20 @@ class Loop:
             # In this order: what a judge calls collapsed is never saved; a resize that asked for
             # the checkpoint is answered only when it is there.
             if agreed.save_requested or self.state.step % self.config.checkpoint_every_steps == 0:
-                self.saver.save(self.state)
+                self._save()
                 saved = self.state.step
             if agreed.save_requested and self.state.step < self.config.last_step:
                 self.worker.save_done()
             self.worker.beat()
         if saved != self.state.step:
-            self.saver.save(self.state)
+            self._save()
         self.worker.finished()
         return metrics
+
+    def _save(self) -> None:
+        """The record first: after a power cut no checkpoint may stand without it."""
+        self.record.sync()
+        self.saver.save(self.state)
 
     def _count(self, step: int, agreed: Agreement) -> None:
         """Count the samples of a step, and report those that could not be read."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TypedDict
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from echojepa.data.stream import PADDING
+from echojepa.durable import flush
 from echojepa.train.feed import StepBatch
 
 
@@ -61,6 +63,7 @@ class SampleRecord:
 
     def __init__(self, folder: Path, attempt: int, rank: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
         name = f"attempt_{attempt:04d}_rank_{rank:05d}.jsonl"
         self._file = (folder / name).open("a", buffering=1)
 
@@ -69,6 +72,12 @@ class SampleRecord:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+    def sync(self) -> None:
+        """Wait until all that was noted is on disk: a checkpoint is about to count on it."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        flush(self._folder)
 
     def append(self, batch: StepBatch, *, applied: bool) -> None:
         """Note a finished step."""

@@ -23,7 +23,7 @@ from echojepa.runs.checkpoint import (
 from echojepa.runs.shards import ShardReader, reshard, write_shards
 from echojepa.train.engine import Shard, Shards
 
-KEEP_ALL = Retention(keep_last=99, keep_every_steps=None, healthy_until=0)
+KEEP_ALL = Retention(keep_last=99, keep_every_steps=None, healthy_until=(0,))
 
 
 def shards_of(value: float) -> Shards:
@@ -100,7 +100,7 @@ def test_saving_again_replaces_a_damaged_one(root: Path) -> None:
 
 
 def test_retention(root: Path) -> None:
-    save(root, 40, shards_of(40), {}, Retention(2, keep_every_steps=20, healthy_until=0))
+    save(root, 40, shards_of(40), {}, Retention(2, keep_every_steps=20, healthy_until=(0,)))
     assert sorted(f.name for f in root.iterdir()) == [
         "step_00000020",
         "step_00000030",
@@ -110,14 +110,14 @@ def test_retention(root: Path) -> None:
 
 def test_the_newest_healthy_checkpoint_stays() -> None:
     names = [f"step_{step:08d}" for step in (10, 20, 30, 40, 50)]
-    gone = Retention(2, keep_every_steps=None, healthy_until=25).too_old(names)
+    gone = Retention(2, keep_every_steps=None, healthy_until=(25,)).too_old(names)
     assert gone == [names[0], names[2]]
-    assert Retention(2, keep_every_steps=30, healthy_until=5).too_old(names) == names[:2]
+    assert Retention(2, keep_every_steps=30, healthy_until=(5,)).too_old(names) == names[:2]
 
 
 def test_retention_does_not_count_what_is_damaged_ahead(root: Path) -> None:
     (folder_of(root, 30) / "state.json").write_text("{}")
-    save(root, 25, shards_of(25), {}, Retention(1, keep_every_steps=None, healthy_until=0))
+    save(root, 25, shards_of(25), {}, Retention(1, keep_every_steps=None, healthy_until=(0,)))
     assert newest_valid(root)[0] == folder_of(root, 25)
     assert sorted(f.name for f in root.iterdir()) == ["step_00000025", "step_00000030"]
 

@@ -25,9 +25,9 @@ def first_alarm(metrics: list[dict[str, float]]) -> tuple[int, str] | None:
     """Index of the first alarm, and its reason."""
     monitor = Monitor(MonitorConfig())
     for index, line in enumerate(metrics):
-        reason = monitor.observe(index, line)
-        if reason:
-            return index, reason
+        alarm = monitor.observe(index, line)
+        if alarm:
+            return index, alarm.reason
     return None
 
 
@@ -107,3 +107,30 @@ def test_health_ends_before_the_alarm_does_its_work() -> None:
             break
     assert 200 <= monitor.healthy_until < step - 30
     assert rank[monitor.healthy_until] > 0.6
+
+
+def alarm_of(metrics: list[dict[str, float]]) -> tuple[int, int]:
+    """Step of the first alarm, and the last one that may be gone back to."""
+    monitor = Monitor(MonitorConfig())
+    for step, line in enumerate(metrics):
+        alarm = monitor.observe(step, line)
+        if alarm:
+            return step, alarm.healthy_until
+    raise AssertionError("no alarm")
+
+
+def test_features_that_were_steady_for_long_were_healthy() -> None:
+    """They narrowed to 0.55 of their best, stayed there for 4,000 logged steps, and fell."""
+    narrows = np.linspace(1, 0.55, 300)
+    rank = noisy(np.concatenate([narrows, np.full(4000, 0.55), np.linspace(0.55, 0.02, 40)]))
+    step, healthy_until = alarm_of(course(healthy_loss(4340), effective_rank=rank))
+    assert step > 4300
+    assert step - healthy_until < 40
+    assert rank[healthy_until] > 0.6 * 0.55  # not half-way from there to the floor
+
+
+def test_a_slow_creep_was_healthy_only_at_its_beginning() -> None:
+    rank = noisy(np.linspace(1, 0.2, 4500))
+    step, healthy_until = alarm_of(course(healthy_loss(4500), effective_rank=rank))
+    assert step > 4000
+    assert 1500 < healthy_until < 2300  # where it was half-way to the floor

@@ -30,7 +30,7 @@ def tree(tiny_tree: Tree) -> Tree:
         "checkpoint_every_steps": 3,
         "image_every_steps": 60,
     }
-    tiny_tree["monitor"] = {"window": 10}
+    tiny_tree["monitor"] = {"window": 10, "max_rollback_steps": 60}
     return tiny_tree
 
 
@@ -86,6 +86,25 @@ def test_a_run_that_may_not_go_back_ends(tree: Tree, policy: Tree) -> None:
     with pytest.raises(CollapseError, match=r"after 0 rollback\(s\).*Fork from a healthy"):
         pretrain_plain(tree)
     assert not RunFolder(tree["run_dir"]).interventions()
+
+
+@pytest.mark.integration
+def test_a_run_that_would_discard_too_much_ends(tree: Tree) -> None:
+    """Four checkpoints are 12 steps here, patience and window are longer: nothing is touched."""
+    tree["monitor"]["max_rollback_steps"] = None
+    tree["loop"]["checkpoint_every_steps"] = 1
+    with pytest.raises(CollapseError, match="would discard") as caught:
+        pretrain_plain(tree)
+    folder = RunFolder(tree["run_dir"])
+    (event,) = folder.events("collapse")
+    assert event["discards"] == event["step"] - event["healthy"] > 4
+    assert f"monitor.max_rollback_steps={event['discards']}" in caught.value.remedy
+    assert f"discard {event['discards']} steps, the limit is 4" in str(caught.value)
+    assert not folder.interventions()
+    assert not list(folder.checkpoints.glob("abandoned_*"))
+    tree["monitor"]["max_rollback_steps"] = event["discards"] + 5
+    with pytest.raises(RolledBackError, match="back to step"):
+        pretrain_plain(tree)
 
 
 @pytest.mark.soak
