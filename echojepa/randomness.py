@@ -97,11 +97,11 @@ class Permutation:
         shift, mask = np.uint64(self._half_bits), np.uint64((1 << self._half_bits) - 1)
         left, right = value >> shift, value & mask
         for key in self._keys:
-            left, right = right, left ^ (_mix(right ^ key) & mask)
+            left, right = right, left ^ (mix(right ^ key) & mask)
         return (left << shift) | right
 
 
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """The 64-bit finaliser of MurmurHash3: every input bit moves every output bit."""
     for factor in _MIX:
         x = (x ^ (x >> np.uint64(33))) * factor

@@ -21,7 +21,7 @@ from echojepa.objectives.objective import Objective
 from echojepa.pictures.masks import mask_picture
 from echojepa.probes.online import Reading
 from echojepa.runs.folder import RunFolder
-from echojepa.runs.statistics import feature_moments, spread
+from echojepa.runs.statistics import NUM_TOKENS, feature_moments, spread_of
 from echojepa.train import collectives
 from echojepa.train.device import memory_bytes, peak_flops
 from echojepa.train.loop import LoopConfig
@@ -150,14 +150,23 @@ class RunWatcher:
         }
 
     def _spread(self, report: StepReport) -> dict[str, float]:
-        """How spread out the watched features of the last micro-batch are, on all ranks."""
+        """How spread out the watched features of the last micro-batch are, on all ranks.
+
+        Rank 0 computes the spectra, and tells the others.
+        """
+        micro = report.batch.micro_batches[-1]
+        per_clip = -(-NUM_TOKENS // (self._world_size * len(micro.samples)))
         found: dict[str, float] = {}
         for name, prefix in self._objective.facts.watched.items():
             features = report.features[name]
-            weights = report.batch.micro_batches[-1].weights.to(features.device)
-            statistics = spread(feature_moments(features, weights), features.shape[-1])
-            found |= {f"{prefix}{statistic}": value for statistic, value in statistics.items()}
-        return found
+            weights = micro.weights.to(features.device)
+            step = report.batch.step
+            moments = feature_moments(features, weights, micro.samples, step, per_clip)
+            moments = collectives.total(moments)
+            if self._rank == 0:
+                statistics = spread_of(moments, features.shape[-1])
+                found |= {f"{prefix}{statistic}": value for statistic, value in statistics.items()}
+        return collectives.broadcast(found)
 
     def _speed(self, report: StepReport) -> dict[str, float]:
         """Speed, waiting and memory since the last logged step."""
