@@ -2,6 +2,7 @@
 
 pretrain.py     READ FIRST: pretraining, assembled
 evaluate.py     evaluation, assembled
+replay.py       one step of a run once more, alone
 errors.py       typed errors and exit codes
 config.py       strict YAML configs
 settings.py     every setting of a config, for people

@@ -57,6 +57,10 @@ class BadDataError(UserError):
     """More clips are unreadable than the config allows."""
 
 
+class DroppedStepsError(UserError):
+    """Too many steps in a row were dropped: the run makes no progress."""
+
+
 class CollapseError(UserError):
     """The representation has collapsed, and the run may not go back once more."""
 

@@ -106,7 +106,7 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
     start, seeds = beginning.start, beginning.seeds
     objective = config.build_objective(seeds)
     shape = cut_batch(config, worker.world_size, start.state.origin)
-    module = _initial_module(config, objective, start)
+    module = initial_module(config, objective, start)
     engine = worker.engine(module, objective.facts.averages, config.optimizer, shape)
     load_state(engine, start)
     feed = Feed(
@@ -209,7 +209,7 @@ def _begin(config: PretrainConfig, folder: RunFolder, worker: Worker) -> Beginni
     return decided
 
 
-def _initial_module(config: PretrainConfig, objective: Objective, start: Start) -> nn.Module:
+def initial_module(config: PretrainConfig, objective: Objective, start: Start) -> nn.Module:
     """The whole module with its seeded (or given) initial weights, equal on every rank."""
     torch.manual_seed(config.seed)
     module = objective.module(getattr(torch, config.optimizer.precision))

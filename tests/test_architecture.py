@@ -23,6 +23,7 @@ LAYERS = (
     {"pictures"},
     {"runs"},
     {"pretrain", "evaluate"},
+    {"replay"},
     {"on_ray"},
     {"launch"},
     {"cli", "ray_jobs"},

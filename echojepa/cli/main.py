@@ -16,6 +16,7 @@ from rich.table import Table
 
 from echojepa.cli import cluster as cluster_commands
 from echojepa.cli import manifest as manifest_commands
+from echojepa.cli import runs as run_commands
 from echojepa.cli import settings as settings_commands
 from echojepa.cli import weights as weights_commands
 from echojepa.cli.common import Address, ConfigFile, Overrides, out
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(manifest_commands.app, name="manifest")
-for part in (settings_commands, weights_commands, cluster_commands):
+for part in (run_commands, settings_commands, weights_commands, cluster_commands):
     app.add_typer(part.app)
 
 
@@ -143,28 +144,6 @@ def evaluate(file: ConfigFile, overrides: Overrides = None) -> None:
     out.print(Path(job.out) / "report.html")
 
 
-@app.command()
-def audit(run: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
-    """Prove from a run's recorded indices that no sample was lost or doubled."""
-    from echojepa.runs.audit import audit_run
-    from echojepa.runs.folder import RunFolder
-
-    report = audit_run(RunFolder(run))
-    table = Table("attempt", "from step", "to step", "workers")
-    for part in report.attempts:
-        table.add_row(*map(str, part))
-    out.print(table)
-    if report.data_sets:
-        out.print(data_sets_table(report.data_sets))
-    out.print(f"{report.num_steps} steps, {report.num_samples} samples trained on")
-    out.print(
-        f"{report.num_unread} unreadable (weight 0), {report.num_dropped_steps} dropped steps, "
-        f"{report.num_redone_steps} steps redone after restarts"
-    )
-    report.raise_if_unclean(str(run))
-    out.print("clean: every sample exactly once")
-
-
 def results_table(results: list[Any]) -> Table:
     """Test metrics of probes, with their 95% intervals over patients."""
     table = Table("task", "features", "test metrics [95% interval over patients]")
@@ -176,16 +155,6 @@ def results_table(results: list[Any]) -> Table:
             )
         )
         table.add_row(result.task.name, result.features, metrics)
-    return table
-
-
-def data_sets_table(data_sets: dict[str, Any]) -> Table:
-    """What a run took from each data set of its mixture."""
-    table = Table("data set", "clips", "samples", "epochs", "unreadable", "in dropped steps")
-    for name, part in data_sets.items():
-        epochs = part.num_samples / part.num_clips
-        counts = (part.num_clips, part.num_samples, f"{epochs:.2f}")
-        table.add_row(name, *map(str, (*counts, part.num_unread, part.num_dropped)))
     return table
 
 

@@ -12,7 +12,7 @@ an `Engine`, the losses are an `Objective`'s, and what happens around a step sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +22,8 @@ from pydantic import Field
 
 from echojepa.config import Strict, changeable
 from echojepa.data.stream import PADDING
-from echojepa.errors import BadDataError
-from echojepa.objectives.objective import Objective
+from echojepa.errors import BadDataError, DroppedStepsError
+from echojepa.objectives.objective import Objective, Output
 from echojepa.train import collectives
 from echojepa.train.engine import Engine, OptimizerConfig
 from echojepa.train.feed import MicroBatch, StepBatch
@@ -53,6 +53,9 @@ class LoopConfig(Strict):
     """Clips per optimiser step (G), the same for any number of workers."""
     stop_after_step: int | None = changeable(None, gt=0)
     """Save and end in good order once this many steps are done; a later start goes on."""
+    max_dropped_steps: int = changeable(20, gt=0)
+    """The run ends when so many steps in a row were dropped, because a gradient was not finite or
+    no clip could be read."""
     checkpoint_every_steps: int = changeable(500, gt=0)
     """Steps between two checkpoints."""
     keep_last: int = changeable(2, gt=0)
@@ -94,6 +97,7 @@ class Loop:
 
         Raises:
             BadDataError: more than `max_bad_fraction` of the samples could not be read.
+            DroppedStepsError: `max_dropped_steps` in a row were dropped.
         """
         metrics: dict[str, float] = {}
         saved = self.state.step
@@ -109,6 +113,7 @@ class Loop:
             if logged is not None:
                 metrics = logged
                 self.judge.judge(self.state.step, logged)
+            self._check_progress(report)
             # In this order: what a judge calls collapsed is never saved; a resize that asked for
             # the checkpoint is answered only when it is there.
             if agreed.save_requested or self.state.step % self.config.checkpoint_every_steps == 0:
@@ -144,12 +149,34 @@ class Loop:
                 "data",
             )
 
+    def _check_progress(self, report: StepReport) -> None:
+        """Count dropped steps."""
+        if report.result.applied:
+            self.state.num_dropped_in_a_row = 0
+            return
+        self.state.num_dropped_in_a_row += 1
+        if self.state.num_dropped_in_a_row >= self.config.max_dropped_steps:
+            step = report.batch.step
+            first = self.state.origin + step * self.config.global_batch
+            raise DroppedStepsError(
+                f"{self.state.num_dropped_in_a_row} steps in a row were dropped; the last is step "
+                f"{step}, of the samples {first} to {first + self.config.global_batch - 1}, with "
+                f"gradient norm {report.result.gradient_norm}",
+                f"See what it does with `echojepa replay RUN {step}`; a lower rate, gradient "
+                "clipping or other clips may help.",
+                "loop.max_dropped_steps",
+            )
+
     def _train_step(self, batch: StepBatch, weight: float) -> StepReport:
         """One optimiser step over the global batch, of which `weight` clips are readable."""
         rates = self._rates(batch.step)
         parts, features = [], dict[str, torch.Tensor]()
         for number, micro in enumerate(batch.micro_batches, start=1):
-            part, features = self._forward(micro, weight)
+            output = forward(self.engine.forward, self.objective, micro, self.engine.device)
+            weights, features = micro.weights.to(self.engine.device), output.features
+            # sum(w l) / sum(w) over the global batch: rows of weight 0 (padding, unreadable clips)
+            # count for nothing, and any cut of the batch gives the same gradient.
+            part = (output.losses * weights).sum(dim=1) / max(weight, 1.0)
             loss = part.sum() / self.objective.facts.num_terms
             self.engine.backward(loss, last=number == len(batch.micro_batches))
             parts.append(part.detach().double().cpu().numpy())
@@ -176,19 +203,14 @@ class Loop:
             schedules["momentum"] = self.optimizer.momentum
         return {name: s.value(step, self.config.num_steps) for name, s in schedules.items()}
 
-    def _forward(
-        self, micro: MicroBatch, weight: float
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """This micro-batch's part of the losses over the global batch, [L], and its features."""
-        device = self.engine.device
-        drawn = self.objective.draw(_usable(micro.samples))
-        on_device = [[tensor.to(device) for tensor in group] for group in drawn]
-        pixels = micro.pixels.to(device, non_blocking=True)
-        output = self.engine.forward(pixels, *on_device)
-        weights = micro.weights.to(device)
-        # sum(w l) / sum(w) over the global batch: rows of weight 0 (padding, unreadable clips)
-        # count for nothing, and any cut of the batch gives the same gradient.
-        return (output.losses * weights).sum(dim=1) / max(weight, 1.0), output.features
+
+def forward(
+    run: Callable[..., Output], objective: Objective, micro: MicroBatch, device: torch.device
+) -> Output:
+    """One micro-batch through an engine or a module: losses per clip, and features."""
+    drawn = objective.draw(_usable(micro.samples))
+    on_device = [[tensor.to(device) for tensor in group] for group in drawn]
+    return run(micro.pixels.to(device, non_blocking=True), *on_device)
 
 
 def _usable(samples: NDArray[np.int64]) -> NDArray[np.int64]:

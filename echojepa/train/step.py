@@ -29,6 +29,8 @@ class LoopState:
     """Global sample index at which step 0 began."""
     num_applied: int = 0
     """Steps that changed the weights: Adam's own count."""
+    num_dropped_in_a_row: int = 0
+    """Steps since the last one that changed the weights."""
     num_seen: int = 0
     """Samples trained on or found unreadable."""
     num_unread: int = 0

@@ -103,3 +103,10 @@ def test_known_spreads() -> None:
     assert three["feature_std"] == pytest.approx(3 / 8, rel=0.02)
     assert three["feature_std_min"] == 0
     assert found(np.ones_like(flat))["feature_std"] == pytest.approx(0, abs=1e-6)
+
+
+def test_features_that_are_not_finite_say_so() -> None:
+    """An eigenvalue solver would raise, and end the run."""
+    features = torch.full((4, 10, 8), float("nan"))
+    moments = feature_moments(features, torch.ones(4), np.arange(4), 0, 5)
+    assert all(np.isnan(value) for value in spread_of(moments, 8).values())
