@@ -120,7 +120,8 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
         segment_steps=config.data.segment_steps,
     )
     probe = _online_probe(config, folder, objective, engine, worker)
-    watcher = RunWatcher(folder, objective, Cadence.of(config.loop), worker.report, probe)
+    cadence = Cadence.of(config.loop)
+    watcher = RunWatcher(folder, objective, cadence, worker.report, probe, start.state.step)
     guard = _guard(config, folder, objective, start)
     record = SampleRecord(folder.samples, beginning.attempt, worker.rank)
     saver = _saver(config, folder, objective, engine, guard, beginning)
@@ -189,6 +190,7 @@ def _begin(config: PretrainConfig, folder: RunFolder, worker: Worker) -> Beginni
             inherited_changes=start.state.inherited_changes,
             world_size=worker.world_size,
             source=start.describe(),
+            rollbacks=len(folder.interventions()),
         )
         optimizer = at_batch(config.optimizer, config.loop.global_batch)
         rollbacks = len(folder.interventions())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -51,6 +52,27 @@ def test_a_run_leaves_everything_behind(tree: Tree) -> None:
     card = (run.encoder / "README.md").read_text()
     assert run.identity()["manifest_fingerprint"] in card
     assert "not a medical device" in card
+
+
+def test_curves_of_a_restarted_run_do_not_zigzag(tree: Tree) -> None:
+    """The first start logs up to step 6 and is lost; the second goes on from the save at 4."""
+    tree["loop"] |= {"checkpoint_every_steps": 2, "stop_after_step": 6, "keep_last": 9}
+    pretrain_plain(tree)
+    run = RunFolder(tree["run_dir"])
+    shutil.rmtree(folder_of(run.checkpoints, 6))
+    run.intervene(2, 16, "first")
+    shutil.rmtree(folder_of(run.checkpoints, 4))
+    pretrain_plain(tree)
+    run.intervene(4, 32, "second")
+    shutil.rmtree(folder_of(run.checkpoints, 6))
+    tree["loop"]["stop_after_step"] = None
+    pretrain_plain(tree)
+    pretrain_plain(tree)
+    events = EventAccumulator(str(run.tensorboard))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss/loss")] == list(range(1, 9))
+    rollbacks = [(event.step, event.value) for event in events.Scalars("health/rollbacks")]
+    assert rollbacks == [(2, 1.0), (4, 2.0)]
 
 
 def test_tensorboard_holds_scalars_images_and_the_config(tree: Tree) -> None:

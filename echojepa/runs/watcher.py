@@ -64,8 +64,9 @@ class RunWatcher:
         cadence: Cadence,
         publish: Callable[[dict[str, float]], None],
         probe: Probe | None = None,
+        start: int = 0,
     ) -> None:
-        """`probe` may be absent.
+        """`probe` may be absent; `start` is the step from which this start of the run goes on.
 
         `publish` hands metrics to the launcher of the run, where a probe was fitted and at the
         end. Not more often: a report to Ray Train waits for its controller, about two seconds.
@@ -77,16 +78,12 @@ class RunWatcher:
         self._publish = publish
         self._probe = probe
         self._rank, self._world_size = collectives.world()
-        self._writer = SummaryWriter(str(folder.tensorboard)) if self._rank == 0 else None
+        self._writer: SummaryWriter | None = None
         self._since = time.perf_counter()
         self._clips = self._waited = self._held = 0.0
         self._steps = 0
-        if self._writer is not None:
-            config = (folder.path / "config.yaml").read_text()
-            self._writer.add_text("config", "    " + config.replace("\n", "\n    "))
-            for number, line in enumerate(folder.interventions(), start=1):
-                self._writer.add_text("rollbacks", line["reason"], line["step"])
-                self._writer.add_scalar("health/rollbacks", number, line["step"])
+        if self._rank == 0:
+            self._writer = _writer_from(folder, start)
 
     def after_step(self, report: StepReport) -> dict[str, float] | None:
         """See `Watcher`."""
@@ -216,6 +213,19 @@ class RunWatcher:
                 for k, i in enumerate(shown.tolist())
             ]
         )
+
+
+def _writer_from(folder: RunFolder, start: int) -> SummaryWriter:
+    """A writer that hides what an earlier start of the run wrote of later steps: no zigzag."""
+    writer = SummaryWriter(str(folder.tensorboard), purge_step=start + 1)
+    config = (folder.path / "config.yaml").read_text()
+    writer.add_text("config", "    " + config.replace("\n", "\n    "))
+    *_, before, _ = [{"rollbacks": 0}, {"rollbacks": 0}, *folder.attempts()]
+    for number, line in enumerate(folder.interventions(), start=1):
+        if number > before.get("rollbacks", 0):  # the others stand there already
+            writer.add_text("rollbacks", line["reason"], line["step"])
+            writer.add_scalar("health/rollbacks", number, line["step"])
+    return writer
 
 
 def _tag(name: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Literal, NamedTuple, Protocol
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from echojepa.config import Strict, changeable
@@ -46,6 +46,14 @@ class OptimizerConfig(Strict):
     """Of weights and activations in the forward pass; master weights are float32 always."""
     max_micro_batch: int = changeable(gt=0)
     """Most clips per worker and forward pass; more are accumulated."""
+
+    @model_validator(mode="after")
+    def _averages_stay_averages(self) -> OptimizerConfig:
+        for name in ("start", "peak", "final"):
+            value = getattr(self.momentum, name)
+            if value is not None and value > 1:
+                raise ValueError(f"momentum.{name} = {value} is above 1: the target would diverge")
+        return self
 
 
 def at_batch(config: OptimizerConfig, global_batch: int) -> OptimizerConfig:

@@ -17,15 +17,15 @@ from echojepa.config import Strict
 class Schedule(Strict):
     """Warm-up from `start` to `peak`, then towards `final` by `shape` until `steps`."""
 
-    peak: float = Field(ge=0)
+    peak: float = Field(ge=0, allow_inf_nan=False)
     """Value after the warm-up, and forever with shape constant."""
     shape: Literal["constant", "cosine", "linear"] = "constant"
     """The course after the warm-up."""
-    start: float | None = Field(None, ge=0)
+    start: float | None = Field(None, ge=0, allow_inf_nan=False)
     """Value at step 0 when there is a warm-up; null is `peak`."""
     warmup_steps: int = Field(0, ge=0)
     """Optimiser steps from `start` to `peak`."""
-    final: float | None = Field(None, ge=0)
+    final: float | None = Field(None, ge=0, allow_inf_nan=False)
     """Value reached at `steps`; needed by cosine and linear."""
     steps: int | None = Field(None, gt=0)
     """Length, warm-up included; null is the length of the run."""

@@ -33,7 +33,7 @@ def finish(**facts):
 """
 IMPORT = """
 from echojepa.models.formats.import_weights import ImportConfig, import_weights
-report = import_weights(Path(sys.argv[1]), Path(sys.argv[2]), ImportConfig())
+report = import_weights(Path(sys.argv[1]), Path(sys.argv[2]), ImportConfig(size=336))
 finish(loaded=report.num_loaded, not_taken=report.not_taken, stay_new=report.stay_new)
 """
 FORWARD = """

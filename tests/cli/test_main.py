@@ -96,11 +96,11 @@ def test_audit_and_export_of_a_run(run_dir: Path, tmp_path: Path) -> None:
 
 
 def test_out_to_other_software_and_back_nothing_changes(run_dir: Path, tmp_path: Path) -> None:
-    heads = ["num_heads=4", "predictor_heads=2"]
+    told = ["num_heads=4", "predictor_heads=2", "size=48"]
     for format, name in (("huggingface", "hf"), ("vjepa2", "vjepa2.pt")):
         exported = inside("export", run_dir, tmp_path / name, "--format", format)
         assert exported.exit_code == 0, exported.output
-        back = inside("import-weights", tmp_path / name, tmp_path / f"{name}_back", *heads)
+        back = inside("import-weights", tmp_path / name, tmp_path / f"{name}_back", *told)
         assert back.exit_code == 0, back.output
         assert "tensors taken over" in back.output
         ours, theirs = load_encoder(run_dir / "encoder"), load_encoder(tmp_path / f"{name}_back")

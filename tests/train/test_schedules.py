@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 from support.paths import DATA
 
+from echojepa.train.engine import OptimizerConfig
 from echojepa.train.schedules import Schedule
 
 GOLDEN: dict[str, Any] = json.loads((DATA / "schedules.json").read_text())
@@ -50,3 +51,21 @@ def test_length_defaults_to_the_run_and_ends_at_the_final_value() -> None:
 def test_contradictions_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         Schedule(**settings)
+
+
+@pytest.mark.parametrize(
+    ("momentum", "message"),
+    [
+        ({"peak": 1.01}, "momentum.peak = 1.01 is above 1"),
+        ({"peak": 0.99, "shape": "linear", "final": 2.0}, "momentum.final = 2.0 is above 1"),
+        ({"peak": 0.99, "start": 1.5, "warmup_steps": 3}, "momentum.start = 1.5 is above 1"),
+        ({"peak": -0.1}, "greater than or equal to 0"),
+        ({"peak": float("inf")}, "finite number"),
+        ({"peak": float("nan")}, "finite number|greater than or equal"),
+    ],
+)
+def test_an_average_stays_an_average(momentum: dict[str, Any], message: str) -> None:
+    settings = {"lr": {"peak": 1e-3}, "max_micro_batch": 1}
+    with pytest.raises(ValidationError, match=message):
+        OptimizerConfig.model_validate({**settings, "momentum": momentum})
+    assert OptimizerConfig.model_validate({**settings, "momentum": {"peak": 1.0}})

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -30,6 +30,7 @@ _HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 22, 1664: 26}
 """Attention heads by width: shapes do not tell them."""
 _PREDICTOR_HEADS = {384: 12}
 _TUBELET = 2
+_NUM_FRAMES = 16
 _EVEN_DEPTHS = (4, 8, 12, 20, 24, 40)
 """Of V-JEPA 2.1 encoders whose four levels are evenly spaced; at 48 they are not."""
 
@@ -47,12 +48,13 @@ class ImportConfig(Strict):
     """The same of the predictor."""
     may_differ: tuple[str, ...] = ()
     """Patterns of names that may be missing, left over or of another shape, such as `head.*`."""
-    num_frames: int = Field(16, gt=0)
-    """Of the clips that evaluations show it."""
+    num_frames: int | None = Field(None, gt=0)
+    """Of the clips that evaluations show it; null is what the file says, or else 16."""
     fps: float = Field(8.0, gt=0)
     """Frame rate of these clips."""
-    size: int = Field(224, gt=0)
-    """Their side in pixels."""
+    size: int | None = Field(None, gt=0)
+    """Their side in pixels; a Hugging Face folder says it, other files do not. `transformers`
+    derives the positions of tokens from it: another size gives other features there."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +76,10 @@ def import_weights(source: Path, out: Path, options: ImportConfig) -> ImportRepo
 
     Raises:
         CheckpointError: the file is missing, damaged, holds code, is not of this architecture, or
-            differs in tensors that `may_differ` does not name.
+            differs in tensors that `may_differ` does not name; or nobody says the size of clips.
     """
     published = read_published(source)
+    clip = _clip(published, options, source)
     chosen = published.online if options.branch == "online" else published.target
     if chosen is None:  # files of a single branch hold what there is
         chosen = published.online or published.target
@@ -101,7 +104,6 @@ def import_weights(source: Path, out: Path, options: ImportConfig) -> ImportRepo
             online = fit.into(lambda: VideoEncoder(config), online, "online: ")
         companions = Companions(small, predictor, online)
     fit.raise_if_incomplete()
-    clip = {"num_frames": options.num_frames, "fps": options.fps, "size": options.size}
     card = _card(source, options, fit, inflated)
     save_encoder(out, config, encoder, clip, card, companions)
     return ImportReport(out, fit.num_loaded, fit.not_taken, fit.stay_new, inflated)
@@ -175,6 +177,23 @@ class _Fit:
 
     def _named(self, name: str) -> bool:
         return any(fnmatch(name.rpartition(": ")[2], pattern) for pattern in self._may_differ)
+
+
+def _clip(published: Published, options: ImportConfig, source: Path) -> dict[str, Any]:
+    """Number of frames, rate and size of the clips that the encoder is made for."""
+    size = options.size or published.size
+    if size is None:
+        raise CheckpointError(
+            "the file does not say the size of its clips",
+            "Set size=PIXELS, as it was trained (V-JEPA 2: 256, giant also 384; EchoJEPA: 224 for "
+            "large, 336 for giant).",
+            str(source),
+        )
+    return {
+        "num_frames": options.num_frames or published.num_frames or _NUM_FRAMES,
+        "fps": options.fps,
+        "size": size,
+    }
 
 
 def _inflated(encoder: Tensors) -> tuple[Tensors, bool]:

@@ -41,6 +41,10 @@ class Published:
     predictor: Tensors | None
     heads: tuple[int | None, int | None] = (None, None)
     """Attention heads of encoder and predictor, where the file says."""
+    size: int | None = None
+    """Side of the clips in pixels, where the file says."""
+    num_frames: int | None = None
+    """Frames of the clips, where the file says."""
     dense: bool = False
     """It is a V-JEPA 2.1 file."""
     left_out: list[str] = field(default_factory=list)
@@ -121,11 +125,12 @@ def _read_huggingface(folder: Path) -> Published:
         for name in sorted(names):
             tensors |= load_file(folder / name)
         heads = config["num_attention_heads"], config["pred_num_attention_heads"]
-    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+        size, num_frames = int(config["crop_size"]), int(config["frames_per_clip"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
         raise CheckpointError(
             f"not a whole Hugging Face V-JEPA 2 folder ({type(error).__name__})",
             "Name a folder with config.json of model_type vjepa2 and its model.safetensors.",
             str(folder),
         ) from None
     encoder, predictor = from_huggingface(tensors)
-    return Published(encoder, None, predictor or None, heads)
+    return Published(encoder, None, predictor or None, heads, size, num_frames)

@@ -29,7 +29,7 @@ def imported(parts: dict[str, Tensors], folder: Path, **changes: Any) -> ImportR
         for name, p in parts.items()
     }
     torch.save(content, folder / "dense.pt")
-    options = ImportConfig(num_heads=HEADS, predictor_heads=SMALL_HEADS, **changes)
+    options = ImportConfig(num_heads=HEADS, predictor_heads=SMALL_HEADS, **{"size": 256, **changes})
     return import_weights(folder / "dense.pt", folder / "out", options)
 
 

@@ -16,6 +16,7 @@ from echojepa.models.weights import (
     Companions,
     load_encoder,
     read_companions,
+    read_config,
     save_encoder,
 )
 
@@ -100,6 +101,8 @@ def test_we_import_what_transformers_saves(tmp_path: Path, max_shard_size: str) 
     predictor = Predictor(companions.config, encoder.config)
     predictor.load_state_dict(companions.predictor)
     compare(encoder, predictor, theirs)
+    _, clip = read_config(tmp_path / "ours")
+    assert (clip["num_frames"], clip["size"]) == (4, 32)
 
 
 def test_there_and_back_is_exact(pair: tuple[VideoEncoder, Predictor], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from echojepa.errors import CheckpointError
 from echojepa.models.encoder import EncoderConfig, VideoEncoder
 from echojepa.models.formats.export_weights import export_huggingface, export_vjepa2
 from echojepa.models.formats.import_weights import ImportConfig, import_weights
-from echojepa.models.weights import load_encoder, read_companions, save_encoder
+from echojepa.models.weights import load_encoder, read_companions, read_config, save_encoder
 
 GOLDEN = DATA / "vjepa2_tiny.pt"
 HEADS = {"num_heads": 2, "predictor_heads": 2}
@@ -32,7 +32,7 @@ def published() -> Tree:
 
 
 def options(**changes: Any) -> ImportConfig:
-    return ImportConfig(**{**HEADS, **changes})
+    return ImportConfig(**{**HEADS, "size": 224, **changes})
 
 
 def bare(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -139,7 +139,17 @@ def test_an_image_vit_is_inflated(tmp_path: Path) -> None:
 
 def test_unknown_heads_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="heads of width .* is not known.*num_heads=N"):
-        import_weights(GOLDEN, tmp_path / "out", ImportConfig())
+        import_weights(GOLDEN, tmp_path / "out", ImportConfig(size=224))
+
+
+def test_the_size_of_clips_is_asked_for(tmp_path: Path) -> None:
+    """A wrong guess gives other features in transformers, without a word."""
+    with pytest.raises(CheckpointError, match="does not say the size of its clips.*size=PIXELS"):
+        import_weights(GOLDEN, tmp_path / "out", ImportConfig(**HEADS))
+    assert not (tmp_path / "out").exists()
+    import_weights(GOLDEN, tmp_path / "out", options(size=96))
+    _, clip = read_config(tmp_path / "out")
+    assert clip == {"num_frames": 16, "fps": 8.0, "size": 96}
 
 
 class _Trap:
