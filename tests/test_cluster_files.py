@@ -66,6 +66,25 @@ def test_it_is_autoscaled_with_gpus_for_training_and_cpus_for_decoding(
         assert container["securityContext"]["runAsNonRoot"] is True
 
 
+def gibibytes(text: str) -> int:
+    """Kubernetes' Gi in bytes."""
+    assert text.endswith("Gi")
+    return int(text.removesuffix("Gi")) * 2**30
+
+
+def test_object_stores_fit_into_shared_memory(manifest: dict[str, Any]) -> None:
+    """What does not fit Ray puts on the pod's disk; shared memory counts as the pod's own."""
+    cluster = manifest["spec"]["rayClusterSpec"]
+    for group in [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]:
+        pod = group["template"]["spec"]
+        (shm,) = [v["emptyDir"] for v in pod["volumes"] if v["name"] == "shm"]
+        assert shm["medium"] == "Memory"
+        store = int(group["rayStartParams"]["object-store-memory"])
+        assert store <= gibibytes(shm["sizeLimit"])
+        memory = pod["containers"][0]["resources"]["limits"]["memory"]
+        assert gibibytes(shm["sizeLimit"]) < gibibytes(memory) / 2
+
+
 def test_a_gpu_pod_that_is_evicted_drains_its_node_within_its_grace(
     manifest: dict[str, Any],
 ) -> None:

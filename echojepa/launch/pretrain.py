@@ -10,7 +10,7 @@ from pathlib import Path
 
 from echojepa.config import changeable
 from echojepa.on_ray import group
-from echojepa.on_ray.connect import ClusterConfig, connected, wait_for_workers, worker_resources
+from echojepa.on_ray.connect import ClusterConfig, connected, wait_for_workers
 from echojepa.on_ray.internals import UserCallback
 from echojepa.on_ray.preflight import preflight
 from echojepa.on_ray.progress import Progress
@@ -51,8 +51,7 @@ def launch(
         folder.event("fetched_from_mirror", fetched)
     with connected(job.cluster):
         wait_for_workers(job.cluster)
-        uses_gpus = bool(worker_resources(job.cluster).get("GPU"))
-        preflight(job, folder, objective, cut_batch(job, fewest), uses_gpus=uses_gpus)
+        preflight(job, folder, objective, cut_batch(job, fewest), job.cluster)
         with Progress(folder, job.loop.num_steps, enabled=show_progress):
             return group.train(job, job.cluster, folder, callbacks)
 

@@ -74,7 +74,7 @@ def connected(config: ClusterConfig) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    address = config.address or os.environ.get("RAY_ADDRESS")
+    address = _address(config)
     try:
         if address:
             require_listener(address)
@@ -93,6 +93,15 @@ def connected(config: ClusterConfig) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def started_here(config: ClusterConfig) -> bool:
+    """Whether `connected` starts a cluster of its own, on this machine."""
+    return not _address(config)
+
+
+def _address(config: ClusterConfig) -> str | None:
+    return config.address or os.environ.get("RAY_ADDRESS")
 
 
 def _start_here(config: ClusterConfig) -> None:

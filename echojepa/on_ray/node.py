@@ -16,6 +16,8 @@ from echojepa.errors import UserError
 from echojepa.randomness import Seeds
 from echojepa.runs.folder import installed_versions
 
+_SHM = "/dev/shm"
+
 
 @dataclass(frozen=True)
 class NodeReport:
@@ -29,9 +31,13 @@ class NodeReport:
     """On the storage of the run folder."""
     fingerprint: str
     """Of the manifest; or why it cannot be read."""
+    object_store_bytes: int = 0
+    """Of Ray's object store there."""
+    shm_bytes: int | None = None
+    """Of the shared memory that should hold it; None where there is no /dev/shm."""
 
 
-def look(run_dir: str, token: str, manifest: str) -> NodeReport:
+def look(run_dir: str, token: str, manifest: str, object_store_bytes: int = 0) -> NodeReport:
     """Report on this node."""
     sees_run = Path(token).is_file()
     try:
@@ -44,6 +50,8 @@ def look(run_dir: str, token: str, manifest: str) -> NodeReport:
         sees_run=sees_run,
         free_bytes=shutil.disk_usage(run_dir).free if sees_run else 0,
         fingerprint=fingerprint,
+        object_store_bytes=object_store_bytes,
+        shm_bytes=shutil.disk_usage(_SHM).total if Path(_SHM).is_dir() else None,
     )
 
 

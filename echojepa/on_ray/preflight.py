@@ -1,7 +1,8 @@
 """Looked at before a training worker takes a device: what would otherwise fail an hour later.
 
-Every node sees the run folder, reads the same manifest and runs the same versions; there is room
-for the checkpoints; some of the first clips can be decoded; and a worker's model fits its device.
+Every node sees the run folder, reads the same manifest, runs the same versions and keeps its object
+store in memory; there is room for all that the run will keep; some of the first clips can be
+decoded; and a worker's model fits its device.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import ray
 import torch
-from ray.exceptions import GetTimeoutError, WorkerCrashedError
+from ray.exceptions import GetTimeoutError, RayTaskError, WorkerCrashedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from echojepa.cost import Footprint, count_parameters, footprint
@@ -20,6 +21,7 @@ from echojepa.data.problem import Problem, raise_if_storage_failed
 from echojepa.data.stream import StreamShape
 from echojepa.errors import BadDataError, ClusterError, ManifestError, StorageError
 from echojepa.objectives.objective import Objective
+from echojepa.on_ray.connect import ClusterConfig, started_here, worker_resources
 from echojepa.on_ray.node import NodeReport, decode_first, look
 from echojepa.pretrain import PretrainConfig
 from echojepa.randomness import Seeds
@@ -30,6 +32,10 @@ _NUM_CLIPS = 4
 _PATIENCE_SECONDS = 30.0
 _GB = 1e9
 _GPU_SECONDS = 120.0
+_RECORD_LINE_BYTES = 150
+"""Of a step in the record of a rank, beside its samples."""
+_RECORD_RANGE_BYTES = 30
+"""Of the samples of a micro-batch there."""
 
 
 def preflight(
@@ -37,26 +43,47 @@ def preflight(
     folder: RunFolder,
     objective: Objective,
     shape: StreamShape,
-    *,
-    uses_gpus: bool,
+    cluster: ClusterConfig,
 ) -> None:
     """Check everything; `shape` is that of the fewest workers.
 
     Raises:
-        StorageError: a node does not see the run folder, or it has no room for the checkpoints.
+        StorageError: a node does not see the run folder, or it has no room for what will be kept.
         ManifestError: a node reads another manifest, or none.
-        ClusterError: nodes run different versions, or a worker does not fit its device.
+        ClusterError: nodes run different versions, their object store is on disk, their driver is
+            too old, or a worker does not fit its device.
         BadDataError: none of the first clips can be decoded.
     """
     needed = needed_memory(config, objective, shape)
     reports = _reports(config, folder)
     check_nodes(reports, folder.identity()["manifest_fingerprint"], str(folder.path))
-    kept = config.loop.keep_last + 2 + (2 if config.mirror else 0)
-    there = sum(f.stat().st_size for f in folder.checkpoints.glob("step_*/*"))
-    check_disk(reports, kept * needed.checkpoint - there, str(folder.path))
-    if uses_gpus:
-        check_device(needed, _device_bytes(), shape)
+    if not started_here(cluster):
+        check_shared_memory(reports)
+    files = [f for name in ("step_*", "abandoned_*") for f in folder.checkpoints.glob(f"{name}/*")]
+    there = sum(f.stat().st_size for f in files)
+    most = cluster.max_workers or cluster.num_workers
+    check_disk(reports, needed_disk(config, needed.checkpoint, most) - there, str(folder.path))
+    gpus = worker_resources(cluster).get("GPU")
+    if gpus:
+        check_device(needed, _device_bytes(gpus), shape)
     _check_clips(config)
+
+
+def needed_disk(config: PretrainConfig, checkpoint: int, workers: int) -> int:
+    """Bytes of all that a run keeps: checkpoints of so many bytes, and the record of samples.
+
+    Checkpoints are the newest, two healthy ones, the one being written, those kept forever, those
+    that rollbacks set aside, and two that wait to be copied to the mirror.
+    """
+    loop, monitor = config.loop, config.monitor
+    kept = loop.keep_last + 3 + (2 if config.mirror else 0)
+    if loop.keep_every_steps is not None:
+        kept += loop.num_steps // loop.keep_every_steps
+    if monitor.on_alarm == "roll_back":
+        kept += monitor.max_rollbacks * loop.keep_last
+    ranges = max(workers, -(-loop.global_batch // config.optimizer.max_micro_batch))
+    per_step = workers * _RECORD_LINE_BYTES + ranges * _RECORD_RANGE_BYTES
+    return kept * checkpoint + loop.num_steps * per_step
 
 
 def needed_memory(config: PretrainConfig, objective: Objective, shape: StreamShape) -> Footprint:
@@ -100,16 +127,28 @@ def check_nodes(reports: Sequence[NodeReport], fingerprint: str, run_dir: str) -
             )
 
 
-def check_disk(reports: Sequence[NodeReport], needed: int, run_dir: str) -> None:
-    """Raise if what the run's checkpoints still need does not fit.
+def check_shared_memory(reports: Sequence[NodeReport]) -> None:
+    """Raise if a node's object store is larger than its shared memory: Ray puts it on disk then."""
+    for report in reports:
+        if report.shm_bytes is not None and report.object_store_bytes > report.shm_bytes:
+            raise ClusterError(
+                f"the object store of node {report.host} ({report.object_store_bytes / _GB:.1f} GB)"
+                f" does not fit into its shared memory ({report.shm_bytes / _GB:.1f} GB): clips "
+                "would go through its disk",
+                "Enlarge /dev/shm (Docker: --shm-size, Kubernetes: the emptyDir), or start Ray "
+                "with a smaller --object-store-memory.",
+                "cluster",
+            )
 
-    Those are `keep_last`, a healthy one, the one being written, and two that wait to be copied.
-    """
+
+def check_disk(reports: Sequence[NodeReport], needed: int, run_dir: str) -> None:
+    """Raise if what the run still needs does not fit; see `needed_disk`."""
     free = min(report.free_bytes for report in reports)
     if free < needed:
         raise StorageError(
-            f"{free / _GB:.1f} GB are free, the checkpoints need {needed / _GB:.1f} GB more",
-            "Free space, lower loop.keep_last, or choose another run_dir.",
+            f"{free / _GB:.1f} GB are free, checkpoints and record need {needed / _GB:.1f} GB more",
+            "Free space, choose another run_dir, lower loop.keep_last or monitor.max_rollbacks, or "
+            "raise loop.keep_every_steps.",
             run_dir,
         )
 
@@ -139,7 +178,12 @@ def _reports(config: PretrainConfig, folder: RunFolder) -> list[NodeReport]:
                     num_cpus=0,
                     scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
                 )
-                .remote(str(folder.path), str(token), config.data.manifest)
+                .remote(
+                    str(folder.path),
+                    str(token),
+                    config.data.manifest,
+                    int(node["Resources"].get("object_store_memory", 0)),
+                )
                 for node in ray.nodes()
                 if node["Alive"]
             ]
@@ -149,18 +193,20 @@ def _reports(config: PretrainConfig, folder: RunFolder) -> list[NodeReport]:
     return reports
 
 
-def _device_bytes() -> int:
-    """Memory of a GPU of this cluster, asked of one."""
-    task = ray.remote(device_memory_bytes).options(num_cpus=0, num_gpus=1)
+def _device_bytes(gpus: float) -> int:
+    """Memory that a worker with so many GPUs, or such a part of one, has on its device."""
+    task = ray.remote(device_memory_bytes).options(num_cpus=0, num_gpus=min(gpus, 1))
     try:
         found: int = ray.get(task.remote(), timeout=_GPU_SECONDS)
+    except RayTaskError as error:
+        raise error.cause from None
     except GetTimeoutError:
         raise ClusterError(
             f"no GPU was free for {_GPU_SECONDS:.0f} s",
             "Wait for the jobs that hold them, or add GPUs.",
             "cluster",
         ) from None
-    return found
+    return int(found * min(gpus, 1))
 
 
 def _check_clips(config: PretrainConfig) -> None:

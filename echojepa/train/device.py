@@ -6,9 +6,12 @@ Must be imported before DeepSpeed, which picks its accelerator from the environm
 from __future__ import annotations
 
 import os
+import platform
 import resource
 
 import torch
+
+from echojepa.errors import ClusterError, first_line
 
 _PEAK_BFLOAT16_FLOPS = {
     "A100": 312e12,
@@ -58,7 +61,21 @@ def peak_flops(device: torch.device) -> float | None:
 
 
 def device_memory_bytes() -> int:
-    """Memory of this process's CUDA device."""
+    """Memory of this process's CUDA device.
+
+    Raises:
+        ClusterError: PyTorch can't use it, for instance because the driver is older than the CUDA
+            that PyTorch was built with.
+    """
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        raise ClusterError(
+            f"PyTorch cannot use the GPUs of node {platform.node()}: {first_line(error)}",
+            f"PyTorch {torch.__version__} is built for CUDA {torch.version.cuda}: update the "
+            "driver, or install a build for an older CUDA.",
+            "cluster",
+        ) from None
     return int(torch.cuda.get_device_properties(0).total_memory)
 
 
