@@ -21,7 +21,6 @@ import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import ray.train
@@ -35,6 +34,7 @@ from echojepa.on_ray.internals import (
     PREEMPTION_POLL_INTERVAL_S_ENV_VAR,
     WORKER_GROUP_START_TIMEOUT_S_ENV_VAR,
     WORKER_HEALTH_CHECK_TIMEOUT_S_ENV_VAR,
+    Notice,
     TrainingFailedError,
     UserCallback,
     WorkerGroupError,
@@ -47,6 +47,8 @@ from echojepa.train.device import collective_backend, prepare_process
 
 _FINAL = (UserError, BrokenInvariantError)
 """What a restart of the workers can't fix."""
+_SAVE, _STOPPED = "save requested", "stopped"
+"""Notes of a launch."""
 
 
 def train(
@@ -62,8 +64,9 @@ def train(
         TrainingFailedError: anything else, after `cluster.max_failures` restarts.
     """
     _react_quickly(cluster)
+    launch = f"launch_{time.time_ns()}"
     try:
-        outcome = _trainer(config, cluster, folder, callbacks).fit().return_value or {}
+        outcome = _trainer(config, cluster, folder, callbacks, launch).fit().return_value or {}
     except TrainingFailedError as error:
         if isinstance(error, WorkerGroupError):
             for failure in error.worker_failures.values():
@@ -71,6 +74,9 @@ def train(
                 if isinstance(cause, _FINAL):
                     raise cause from None
         raise
+    finally:
+        for name in (_SAVE, _STOPPED):
+            Notice(launch, name).remove()
     if "error" in outcome:
         raise getattr(errors, outcome["error"]["type"])(*outcome["error"]["args"])
     metrics: dict[str, float] = outcome["metrics"]
@@ -96,10 +102,9 @@ def _trainer(
     cluster: ClusterConfig,
     folder: RunFolder,
     callbacks: Sequence[UserCallback],
+    launch: str,
 ) -> Any:
-    launch = f"launch_{time.time_ns()}"
-    own = folder.path / "ray" / launch
-    request = own / "save_requested"
+    request = SaveRequest(Notice(launch, _SAVE))
     resources = worker_resources(cluster)
     workers: Any = cluster.num_workers
     if cluster.max_workers is not None:
@@ -109,8 +114,8 @@ def _trainer(
         train_loop_config={
             "config": config,
             "cluster": cluster,
-            "stopped": str(own / "stopped.json"),
-            "save_request": str(request),
+            "stopped": Notice(launch, _STOPPED),
+            "save_request": request,
         },
         torch_config=ray.train.torch.TorchConfig(
             backend="cpu:gloo,cuda:nccl" if resources.get("GPU") else collective_backend()
@@ -126,7 +131,7 @@ def _trainer(
             storage_path=str(folder.path / "ray"),
             failure_config=FailureConfig(max_failures=cluster.max_failures),
             callbacks=[
-                SaveBeforeResize(SaveRequest(request), cluster.resize_save_seconds),
+                SaveBeforeResize(request, cluster.resize_save_seconds),
                 *callbacks,
             ],
         ),
@@ -140,12 +145,13 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
     any error, and the restarted group then ends at once instead of failing the same way again.
     """
     config: PretrainConfig = settings["config"]
-    stopped = Path(settings["stopped"])
-    if stopped.is_file():
-        return {"error": json.loads(stopped.read_text())}
+    stopped: Notice = settings["stopped"]
+    reason = stopped.read()
+    if reason is not None:
+        return {"error": json.loads(reason)}
     local_workers = ray.train.get_context().get_local_world_size()
     prepare_process(num_threads=max(1, (os.cpu_count() or 1) // (2 * local_workers)))
-    request = SaveRequest(Path(settings["save_request"]))
+    request: SaveRequest = settings["save_request"]
     worker = RayWorker(config.run_dir, request, settings["cluster"])
     with _FailureNote(config.run_dir, stopped, worker.rank):
         metrics = pretrain(config, worker)
@@ -156,7 +162,7 @@ def run_worker(settings: dict[str, Any]) -> dict[str, Any]:
 class _FailureNote:
     """Notes why a worker fails, for the run's owner and for its successors; catches nothing."""
 
-    def __init__(self, run_dir: str, stopped: Path, rank: int) -> None:
+    def __init__(self, run_dir: str, stopped: Notice, rank: int) -> None:
         self._folder = RunFolder(run_dir)
         self._stopped = stopped
         self._rank = rank
@@ -169,8 +175,5 @@ class _FailureNote:
             return
         with suppress(OSError):  # a full disk must not hide what is raised
             self._folder.event("attempt_failed", -1, rank=self._rank, error=kind.__name__)
-            if isinstance(error, _FINAL):
-                described = {"type": kind.__name__, "args": error.args}
-                partial = self._stopped.with_name(f"stopped_{self._rank}.partial")
-                partial.write_text(json.dumps(described))
-                partial.replace(self._stopped)
+        if isinstance(error, _FINAL):
+            self._stopped.write(json.dumps({"type": kind.__name__, "args": error.args}))

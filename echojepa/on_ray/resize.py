@@ -1,34 +1,37 @@
 """No work is lost to a resize: the workers save before Ray Train stops them.
 
 Ray Train ends the running group at once when it wants another size. The controller (where callbacks
-run) therefore leaves a request beside the run and waits; rank 0 sees it, all ranks save after the
+run) therefore leaves a request with the cluster and waits; rank 0 sees it, all ranks save after the
 step they are at, rank 0 takes the request away, and the ranks stand still until they are stopped.
 """
 
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
-from echojepa.on_ray.internals import ControllerCallback, ResizingState, TrainControllerState
+from echojepa.on_ray.internals import (
+    ControllerCallback,
+    Notice,
+    ResizingState,
+    TrainControllerState,
+)
 
 _POLL_SECONDS = 0.1
 
 
 class SaveRequest:
-    """A file that asks for a checkpoint; it is gone when the checkpoint is there."""
+    """Asks for a checkpoint; it is gone when the checkpoint is there."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, notice: Notice) -> None:
+        self._notice = notice
 
     def is_open(self) -> bool:
         """Whether somebody waits for a checkpoint."""
-        return self._file.exists()
+        return self._notice.read() is not None
 
     def ask_and_wait(self, seconds: float) -> bool:
         """Ask, and wait until it is done; returns whether it was, and asks no longer."""
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        self._file.touch()
+        self._notice.write("a resize waits")
         deadline = time.monotonic() + seconds
         while self.is_open() and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
@@ -38,7 +41,7 @@ class SaveRequest:
 
     def close(self) -> None:
         """Say that there is nothing to wait for any more."""
-        self._file.unlink(missing_ok=True)
+        self._notice.remove()
 
 
 class SaveBeforeResize(ControllerCallback):  # type: ignore[misc]  # Ray has no types
