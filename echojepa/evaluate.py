@@ -31,7 +31,7 @@ from echojepa.objectives.kinds import AnyObjective
 from echojepa.objectives.objective import ModelConfig
 from echojepa.pictures.masks import mask_picture
 from echojepa.pictures.report import Report, write_report
-from echojepa.probes.features import FeatureExtractor, Pooling, load_view
+from echojepa.probes.features import FeatureConfig, FeatureExtractor, load_view
 from echojepa.probes.intervals import differences
 from echojepa.probes.linear import ProbeResult, fit_baseline, fit_probe
 from echojepa.probes.tasks import (
@@ -64,9 +64,8 @@ class EvaluateConfig(Strict):
     """What to predict from the features, each task under a name of its own."""
     run_dir: str | None = None
     """The run the encoder comes from: its curves and masks go into the report."""
-    pooling: Pooling = "mean_std"
-    """How the features of a clip's tokens become those of the clip: mean is their mean; mean_std
-    adds the deviation of the spatial mean over time, which sees motion."""
+    features: FeatureConfig = FeatureConfig()
+    """How a video becomes one vector of features."""
     read: ReadConfig = ReadConfig()
     """How the files of clips are read."""
     batch: int = Field(8, gt=0)
@@ -125,12 +124,12 @@ def extractor(config: EvaluateConfig) -> Callable[[], FeatureExtractor]:
         CheckpointError: `config.encoder` is no encoder folder.
     """
     architecture, _ = read_config(Path(config.encoder))
-    clip, pooling = evaluation_clip(config), config.pooling
+    clip = evaluation_clip(config)
     sources: dict[str, EncoderSource] = {
         PRETRAINED: ExportedSource(str(Path(config.encoder).resolve()), clip),
         RANDOM: RandomSource(architecture, clip, config.random_seed),
     }
-    return lambda: FeatureExtractor(sources, pooling, config.read)
+    return lambda: FeatureExtractor(sources, config.features, config.read)
 
 
 def evaluation_clip(config: EvaluateConfig) -> ClipConfig:

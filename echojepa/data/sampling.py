@@ -172,9 +172,25 @@ def centre_view(row: dict[str, Any], clip: ClipConfig, part: float = 0.5) -> tup
     """
     timing = Timing.of(row)
     window = window_at(part * timing.latest_start(clip), timing, clip)
-    side = min(row["height"], row["width"])
-    box = Box((row["height"] - side) // 2, (row["width"] - side) // 2, side, side)
-    return window, box
+    return window, square_box(row["height"], row["width"])
+
+
+def square_box(height: int, width: int) -> Box:
+    """The largest central square."""
+    side = min(height, width)
+    return Box((height - side) // 2, (width - side) // 2, side, side)
+
+
+def even_windows(row: Mapping[str, Any], clip: ClipConfig, count: int) -> list[Window]:
+    """Windows from the start of a video to its end, evenly placed; a single one in the middle.
+
+    Raises:
+        ClipError: see `window_at`.
+    """
+    timing = Timing.of(row)
+    latest = timing.latest_start(clip)
+    starts = np.linspace(0.0, latest, count) if count > 1 else [0.5 * latest]
+    return [window_at(float(start), timing, clip) for start in starts]
 
 
 def crop_resize(frames: NDArray[np.uint8], box: Box, size: int) -> NDArray[np.uint8]:

@@ -22,7 +22,7 @@ from echojepa.data.problem import ClipProblem, guarded
 from echojepa.encoders.frozen import TokenFeatures
 from echojepa.errors import ManifestError, first_line
 from echojepa.models.attention import Grid
-from echojepa.probes.features import Pooling, load_view, pool
+from echojepa.probes.features import FeatureConfig, load_clips, pool
 from echojepa.probes.metrics import classification_metrics, regression_metrics
 from echojepa.probes.tasks import Task, pick_labelled
 
@@ -38,8 +38,8 @@ class OnlineProbeConfig(Strict):
     """Labelled validation clips used at most."""
     batch: int = Field(8, gt=0)
     """Clips per forward pass and rank."""
-    pooling: Pooling = "mean_std"
-    """How token features become those of a clip; see the settings of evaluate."""
+    features: FeatureConfig = FeatureConfig()
+    """How a video becomes one vector of features, as in evaluate."""
 
 
 Encode = Callable[[torch.Tensor], torch.Tensor]
@@ -113,11 +113,12 @@ class OnlineProbe:
         mine = (train + val)[world.rank :: world.size]
         self._per_rank = -(-len(self._labels) // world.size)
         clip = data.clip
-        self._clips = np.zeros((self._per_rank, clip.num_frames, clip.size, clip.size, 3), np.uint8)
+        shape = (config.features.windows, clip.num_frames, clip.size, clip.size, 3)
+        self._clips = np.zeros((self._per_rank, *shape), np.uint8)
         self.problems: list[ClipProblem] = []
         """Of this rank's clips, those that could not be read."""
         for target, row in zip(self._clips, mine, strict=False):
-            frames, problem = guarded(partial(load_view, row, clip, data.read))
+            frames, problem = guarded(partial(load_clips, row, clip, config.features, data.read))
             if problem is not None:
                 self.problems.append(ClipProblem(row["clip_id"], problem))
             if frames is not None:
@@ -139,14 +140,17 @@ class OnlineProbe:
 
     def __call__(self, encode: Encode, gather: Gather) -> Reading:
         """Encode, fit and score; a collective call."""
+        clips = self._clips.reshape(-1, *self._clips.shape[2:])
         parts = []
-        for start in range(0, self._per_rank, self._config.batch):
-            pixels = torch.from_numpy(self._clips[start : start + self._config.batch])
+        for start in range(0, len(clips), self._config.batch):
+            pixels = torch.from_numpy(clips[start : start + self._config.batch])
             with torch.no_grad():
                 tokens = encode(pixels)
-            features = pool(TokenFeatures(tokens, self._grid), self._config.pooling)
+            features = pool(TokenFeatures(tokens, self._grid), self._config.features.parts)
             parts.append(features.cpu().numpy())
-        gathered = gather(np.concatenate(parts))
+        by_clip = np.concatenate(parts)
+        by_video = by_clip.reshape(self._per_rank, self._config.features.windows, -1).mean(axis=1)
+        gathered = gather(by_video)
         # Rank r encoded the clips r, r + n, r + 2 n, ...: interleaved, they are in order again.
         together = np.stack(gathered, axis=1).reshape(-1, gathered[0].shape[1])
         return self._read(together[: len(self._labels)].astype(np.float64))

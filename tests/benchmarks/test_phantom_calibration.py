@@ -37,7 +37,7 @@ from echojepa.on_ray.connect import ClusterConfig, connected
 from echojepa.on_ray.tasks import map_on_ray
 from echojepa.phantom import PhantomConfig
 from echojepa.phantom.view.views import VIEWS
-from echojepa.probes.features import load_view, pool
+from echojepa.probes.features import FeatureConfig, load_view, pool
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(6 * 3600)]
 CONFIG = ROOT / "configs" / "data" / "phantom.yaml"
@@ -162,7 +162,8 @@ def test_views_from_one_per_cent_of_the_labels(data: Data) -> None:
     features = np.concatenate(
         [
             pool(
-                encoder.encode(np.repeat(data.clips[i : i + 32, ..., None], 3, axis=4)), "mean_std"
+                encoder.encode(np.repeat(data.clips[i : i + 32, ..., None], 3, axis=4)),
+                FeatureConfig().parts,
             ).numpy()
             for i in range(0, len(data.clips), 32)
         ]

@@ -20,10 +20,12 @@ from echojepa.errors import ClipError
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import EncoderConfig
 from echojepa.phantom.files.write import write_video
-from echojepa.probes.features import FeatureExtractor, load_view, pool
+from echojepa.probes.features import FeatureConfig, FeatureExtractor, load_clips, load_view, pool
 
 CLIP = ClipConfig(num_frames=4, fps=10.0, size=16)
 TINY = EncoderConfig(width=24, depth=1, num_heads=2, patch_size=8)
+HOW = FeatureConfig()
+MEAN = FeatureConfig(windows=1, parts=("mean",))
 SOURCES = {"random": RandomSource(TINY, CLIP, seed=1), "other": RandomSource(TINY, CLIP, seed=2)}
 
 
@@ -40,32 +42,42 @@ def by_clip(columns: dict[str, Any], name: str) -> dict[str, np.ndarray]:
     return dict(zip(columns["clip_id"], columns[name], strict=True))
 
 
-def test_mean_pooling() -> None:
+def test_the_mean_of_all_tokens() -> None:
     tokens = torch.arange(24.0).reshape(1, 6, 4)
     features = TokenFeatures(tokens, Grid(2, 3, 1))
-    assert pool(features, "mean").tolist() == [[10.0, 11.0, 12.0, 13.0]]
+    assert pool(features, ["mean"]).tolist() == [[10.0, 11.0, 12.0, 13.0]]
 
 
-def test_the_second_half_is_the_deviation_over_time() -> None:
-    tokens = torch.zeros(2, 6, 3)  # 3 times of 2 tokens
-    tokens[0, :, 0] = torch.tensor([1.0, 3.0, 4.0, 6.0, 8.0, 8.0])  # means 2, 5 and 8
-    tokens[0, :, 1] = torch.tensor([-5.0, 5.0, -7.0, 7.0, -9.0, 9.0])  # means 0: space, not time
-    pooled = pool(TokenFeatures(tokens, Grid(3, 1, 2)), "mean_std")
+def test_motion_is_seen_place_by_place() -> None:
+    """Two places that move against each other: their mean stands still, each of them does not."""
+    tokens = torch.zeros(2, 6, 3)  # 3 times of 2 places
+    tokens[0, :, 0] = torch.tensor([1.0, -1.0, 4.0, -4.0, 7.0, -7.0])
+    tokens[0, :, 1] = torch.tensor([-5.0, 5.0, -5.0, 5.0, -5.0, 5.0])  # differs in space alone
+    pooled = pool(TokenFeatures(tokens, Grid(3, 1, 2)), ["motion", "texture"])
     assert pooled.shape == (2, 6)
-    assert pooled[0].tolist() == pytest.approx([5.0, 0.0, 0.0, 6**0.5, 0.0, 0.0])
+    motion, texture = pooled[0, :3].tolist(), pooled[0, 3:].tolist()
+    assert motion == pytest.approx([6**0.5, 0.0, 0.0])
+    assert texture == pytest.approx([4.0, 5.0, 0.0])
     assert not pooled[1].any()
+
+
+def test_parts_stand_in_the_order_asked_for() -> None:
+    features = TokenFeatures(torch.randn(2, 8, 5), Grid(2, 2, 2))
+    whole = pool(features, ["texture", "mean"])
+    assert torch.equal(whole[:, :5], pool(features, ["texture"]))
+    assert torch.equal(whole[:, 5:], pool(features, ["mean"]))
 
 
 def test_pooling_is_float32_and_takes_a_single_time_step() -> None:
     tokens = torch.ones(2, 3, 4, dtype=torch.bfloat16)
-    pooled = pool(TokenFeatures(tokens, Grid(1, 3, 1)), "mean_std")
+    pooled = pool(TokenFeatures(tokens, Grid(1, 3, 1)), ["mean", "motion"])
     assert pooled.dtype == torch.float32
     assert pooled.tolist() == [[1.0] * 4 + [0.0] * 4] * 2
 
 
 def test_features_that_are_pooled_already_stay_as_they_are() -> None:
     values = torch.randn(2, 5)
-    assert torch.equal(pool(PooledFeatures(values), "mean_std"), values)
+    assert torch.equal(pool(PooledFeatures(values), ["motion"]), values)
 
 
 def test_the_view_is_the_middle_of_the_video(tmp_path: Path) -> None:
@@ -87,20 +99,59 @@ def test_the_view_is_the_middle_of_the_video(tmp_path: Path) -> None:
     assert view[0].min() > 60  # the black sides are cut off
 
 
+def moving_bar(folder: Path) -> dict[str, Any]:
+    """A wide video of 2.1 s whose brightness is its time: 21 frames, 32 x 64."""
+    frames = np.zeros((21, 32, 64), np.uint8)
+    frames[:] = 10 * np.arange(21, dtype=np.uint8)[:, None, None] + 20
+    write_video(frames, 10.0, folder / "bar.avi")
+    shape = {"num_frames": 21, "native_fps": 10.0, "duration_seconds": 2.1}
+    return {"uri": str(folder / "bar.avi"), **shape, "height": 32, "width": 64}
+
+
+@pytest.mark.parametrize("windows", [2, 3, 8])
+def test_windows_lie_evenly_from_the_start_to_the_end(tmp_path: Path, windows: int) -> None:
+    """Overlapping ones, too."""
+    clips = load_clips(moving_bar(tmp_path), CLIP, FeatureConfig(windows=windows), ReadConfig())
+    assert clips.shape == (windows, 4, 16, 16, 3)
+    starts = np.linspace(0, 17, windows)
+    wanted = 10 * (starts[:, None] + np.arange(4)) + 20
+    assert clips.mean(axis=(2, 3, 4)) == pytest.approx(wanted, abs=6 + 5)  # half a frame is 5
+
+
+def test_a_letterbox_shows_the_whole_frame(tmp_path: Path) -> None:
+    how = FeatureConfig(windows=1, frame="letterbox")
+    (clip,) = load_clips(moving_bar(tmp_path), CLIP, how, ReadConfig())
+    assert clip.shape == (4, 16, 16, 3)
+    assert clip[:, 5:11].min() > 60  # 16 x 8 of picture
+    assert clip[:, :3].max() < 10 and clip[:, 13:].max() < 10
+
+
+def test_features_of_a_video_are_the_mean_of_its_windows(rows: list[dict[str, Any]]) -> None:
+    """Which are those of clips of their own."""
+    how = FeatureConfig(windows=3)
+    extract = FeatureExtractor({"random": SOURCES["random"]}, how, ReadConfig())
+    found = extract(rows[:2])["random"]
+    encoder = SOURCES["random"].load()
+    for row, features in zip(rows, found, strict=False):
+        clips = load_clips(row, CLIP, how, ReadConfig())
+        expected = pool(encoder.encode(clips), how.parts).mean(dim=0)
+        np.testing.assert_allclose(features, expected.numpy(), atol=1e-5)
+
+
 def test_every_encoder_gives_one_row_per_clip(rows: list[dict[str, Any]]) -> None:
-    columns = FeatureExtractor(SOURCES, "mean_std", ReadConfig())(rows)
+    columns = FeatureExtractor(SOURCES, HOW, ReadConfig())(rows)
     assert set(columns) == {"clip_id", "problem", "random", "other"}
     assert columns["clip_id"].tolist() == [row["clip_id"] for row in rows]
     assert columns["problem"].tolist() == [""] * 7
     for name in SOURCES:
-        assert columns[name].shape == (7, 48)
+        assert columns[name].shape == (7, 72)
         assert np.isfinite(columns[name]).all()
         assert len(np.unique(columns[name].round(6), axis=0)) == 7
     assert not np.allclose(columns["random"], columns["other"])
 
 
 def test_features_belong_to_clips_not_to_places(rows: list[dict[str, Any]]) -> None:
-    extract = FeatureExtractor(SOURCES, "mean_std", ReadConfig())
+    extract = FeatureExtractor(SOURCES, HOW, ReadConfig())
     order = [4, 0, 6, 2, 5, 1, 3]
     expected, found = extract(rows), extract([rows[i] for i in order])
     for name in SOURCES:
@@ -111,7 +162,7 @@ def test_features_belong_to_clips_not_to_places(rows: list[dict[str, Any]]) -> N
 
 
 def test_an_unreadable_clip_keeps_its_row(rows: list[dict[str, Any]], tmp_path: Path) -> None:
-    extract = FeatureExtractor(SOURCES, "mean", ReadConfig())
+    extract = FeatureExtractor(SOURCES, MEAN, ReadConfig())
     expected = extract(rows)
     broken = tmp_path / "secret-name.mp4"
     broken.write_bytes(Path(rows[3]["uri"]).read_bytes()[:200])
@@ -133,7 +184,7 @@ def test_an_unreadable_clip_keeps_its_row(rows: list[dict[str, Any]], tmp_path: 
 
 def test_a_batch_of_nothing_but_unreadable_clips(rows: list[dict[str, Any]]) -> None:
     damaged = [{**row, "uri": "/nowhere/at/all.mp4"} for row in rows[:2]]
-    found = FeatureExtractor(SOURCES, "mean", ReadConfig())(damaged)
+    found = FeatureExtractor(SOURCES, MEAN, ReadConfig())(damaged)
     assert np.isnan(found["random"]).all() and found["random"].shape == (2, 24)
     with pytest.raises(ClipError):
         load_view(damaged[0], CLIP, ReadConfig())
@@ -141,13 +192,13 @@ def test_a_batch_of_nothing_but_unreadable_clips(rows: list[dict[str, Any]]) -> 
 
 def test_an_encoder_that_wants_other_frames_gets_them(rows: list[dict[str, Any]]) -> None:
     large = RandomSource(TINY, CLIP.model_copy(update={"size": 32, "num_frames": 6}), seed=1)
-    found = FeatureExtractor({**SOURCES, "large": large}, "mean", ReadConfig())(rows)
+    found = FeatureExtractor({**SOURCES, "large": large}, MEAN, ReadConfig())(rows)
     assert found["large"].shape == (7, 24)
     assert not np.allclose(found["large"], found["random"])
 
 
 def test_several_encoders_share_one_decoding(rows: list[dict[str, Any]]) -> None:
-    extract = FeatureExtractor(SOURCES, "mean", ReadConfig())
+    extract = FeatureExtractor(SOURCES, MEAN, ReadConfig())
     decoded = 0
 
     def count(frame: FrameType, event: str, _: object) -> None:

@@ -114,10 +114,10 @@ def test_scores_repeat(phantom_manifest: Path) -> None:
 def test_no_more_clips_than_asked_for_are_encoded(phantom_manifest: Path) -> None:
     encoder = CountingEncoder()
     open_probe(phantom_manifest, EF, num_train=4, num_val=3)(encoder, alone)
-    assert sum(encoder.sizes) == 7
+    assert sum(encoder.sizes) == 2 * 7  # two windows each
     everything = CountingEncoder()
     open_probe(phantom_manifest, EF, num_train=500, num_val=500)(everything, alone)
-    assert sum(everything.sizes) == 12 + 6
+    assert sum(everything.sizes) == 2 * (12 + 6)
 
 
 def test_the_test_split_is_never_opened(phantom_manifest: Path, tmp_path: Path) -> None:
