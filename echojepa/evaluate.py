@@ -32,8 +32,9 @@ from echojepa.objectives.objective import ModelConfig
 from echojepa.pictures.masks import mask_picture
 from echojepa.pictures.report import Report, write_report
 from echojepa.probes.features import FeatureConfig, FeatureExtractor, load_view
-from echojepa.probes.intervals import differences
+from echojepa.probes.intervals import differences, intervals, patient_draws
 from echojepa.probes.linear import ProbeResult, fit_baseline, fit_probe
+from echojepa.probes.predictions import Predictions
 from echojepa.probes.tasks import (
     Task,
     labelled_rows,
@@ -66,6 +67,8 @@ class EvaluateConfig(Strict):
     """The run the encoder comes from: its curves and masks go into the report."""
     features: FeatureConfig = FeatureConfig()
     """How a video becomes one vector of features."""
+    groups: tuple[str, ...] = ("vendor", "population", "sex", "age_band")
+    """Text columns by whose values every result is told once more; those that there are."""
     read: ReadConfig = ReadConfig()
     """How the files of clips are read."""
     batch: int = Field(8, gt=0)
@@ -107,7 +110,7 @@ def rows_to_encode(config: EvaluateConfig) -> pa.Table:
     Raises:
         ManifestError: a task's label is missing or has no clip in a split.
     """
-    table = read_labelled(config.manifest, config.tasks)
+    table = read_labelled(config.manifest, config.tasks, config.groups)
     for task in config.tasks:
         labelled_rows(table, task)
     return table
@@ -149,7 +152,7 @@ def evaluate(config: EvaluateConfig, features: Features) -> list[ProbeResult]:
     results: list[ProbeResult] = []
     predictions: list[dict[str, Any]] = []
     for task in config.tasks:
-        found, rows = _judge(table, task, features)
+        found, rows = _judge(config, table, task, features)
         results += found
         predictions += rows
     out = Path(config.out)
@@ -166,28 +169,33 @@ def evaluate(config: EvaluateConfig, features: Features) -> list[ProbeResult]:
 
 
 def _judge(
-    table: pa.Table, task: Task, features: Features
+    config: EvaluateConfig, table: pa.Table, task: Task, features: Features
 ) -> tuple[list[ProbeResult], list[dict[str, Any]]]:
-    """All probes of one task, and its test predictions keyed by clip id."""
+    """All probes of one task, and its test predictions keyed by clip or study id."""
     rows = _only(labelled_rows(table, task), features.readable())
     require_labels(rows, task, ("train", "val", "test"))
-    labels = labels_of(rows, task)
+    labels = labels_of(rows, task, config.groups)
     where = features.rows_for(labels.clip_ids)
     results = [
         fit_probe(task, labels, name, values[where]) for name, values in features.by_encoder.items()
     ]
     results.append(fit_baseline(task, labels))
-    tested = [c for c, s in zip(labels.clip_ids, labels.splits, strict=True) if s == "test"]
     lines = [
         {
             "task": task.name,
             "features": result.features,
-            "clip_id": clip_id,
+            "level": "study" if task.by_study else "clip",
+            "id": unit,
             "truth": str(truth),
             "predicted": str(predicted),
         }
         for result in results
-        for clip_id, truth, predicted in zip(tested, result.truth, result.predicted, strict=True)
+        for unit, truth, predicted in zip(
+            result.predictions.ids,
+            result.predictions.truth,
+            result.predictions.predicted,
+            strict=True,
+        )
     ]
     return results, lines
 
@@ -205,17 +213,36 @@ def _write_results(
                 "task": r.task.name,
                 "features": r.features,
                 "regularisation": r.regularisation,
-                "num_test": len(r.truth),
-                "num_test_patients": len(np.unique(r.patients)),
+                "level": "study" if r.task.by_study else "clip",
+                **_counts(r.predictions),
                 "val": r.val,
                 "test": r.test,
                 "test_intervals": r.intervals,
+                "classes_not_in_training": r.predictions.unknown_classes,
+                "groups": _by_group(r.predictions),
             }
             for r in results
         ],
         "differences": _differences(results),
     }
     (out / "results.json").write_text(json.dumps(content, indent=1))
+
+
+def _counts(predictions: Predictions) -> dict[str, int]:
+    patients = len(np.unique(predictions.patients))
+    return {"num_test": len(predictions.ids), "num_test_patients": patients}
+
+
+def _by_group(predictions: Predictions) -> list[dict[str, Any]]:
+    """The test scores of every group, with intervals over its own patients."""
+    found = []
+    for column, values in predictions.groups.items():
+        for value in np.unique(values).tolist():
+            part = predictions.only(values == value)
+            drawn = part.scores(patient_draws(part.patients))
+            scores = {"test": part.metrics(), "test_intervals": intervals(drawn)}
+            found.append({"column": column, "value": value, **_counts(part), **scores})
+    return found
 
 
 def _differences(results: list[ProbeResult]) -> list[dict[str, Any]]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 from support.s3 import Behaviour, served
 
 from echojepa.phantom import PhantomConfig, write_phantom
+
+if TYPE_CHECKING:
+    from support.bench import Bench
 
 PLAIN = "not integration and not soak"
 """The marks of the plain tier, as pyproject.toml has them."""
@@ -53,6 +56,14 @@ def phantom_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
         seed=3,
     )
     return write_phantom(config, tmp_path_factory.mktemp("phantom"))
+
+
+@pytest.fixture(scope="session")
+def bench(phantom_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """A randomly initialised encoder, exported, and its features of the phantom."""
+    from support.bench import build  # what evaluations need takes seconds to import
+
+    return build(phantom_manifest, tmp_path_factory.mktemp("bench") / "encoder")
 
 
 @pytest.fixture(scope="module")

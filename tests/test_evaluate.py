@@ -4,84 +4,30 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from pydantic import ValidationError
+from support.bench import EF, VIEW, Bench, changed_manifest, unreadable
 
 from echojepa.config import validate
-from echojepa.data.manifest.file import manifest_fingerprint, read_manifest, write_manifest
-from echojepa.data.problem import Problem
+from echojepa.data.manifest.file import manifest_fingerprint, read_manifest
 from echojepa.errors import CheckpointError, ManifestError, StorageError
 from echojepa.evaluate import (
     PRETRAINED,
     RANDOM,
-    EvaluateConfig,
     Features,
     evaluate,
     extractor,
     rows_to_encode,
 )
-from echojepa.models.encoder import EncoderConfig, VideoEncoder
-from echojepa.models.weights import save_encoder
 from echojepa.pretrain import PretrainConfig
 from echojepa.probes.linear import ProbeResult
 from echojepa.probes.tasks import Task, pick
 from echojepa.runs.folder import RunFolder
-
-TINY = EncoderConfig(width=48, depth=2, num_heads=4, patch_size=8)
-CLIP = {"num_frames": 4, "fps": 10.0, "size": 48}
-EF = Task(name="ef", label="lvef", kind="regression", unit="%")
-VIEW = Task(name="view", label="view", kind="classification")
-
-
-@dataclass(frozen=True)
-class Bench:
-    """An encoder, a manifest, and the features of its clips."""
-
-    encoder: Path
-    manifest: Path
-    features: Features
-
-    def config(self, out: Path, **changes: Any) -> EvaluateConfig:
-        """An evaluation of both tasks."""
-        settings = {"encoder": str(self.encoder), "manifest": str(self.manifest), "out": str(out)}
-        return EvaluateConfig(**{**settings, "tasks": (EF, VIEW), **changes})
-
-
-def features_of(config: EvaluateConfig) -> Features:
-    """Features of every clip the evaluation uses, without a cluster."""
-    columns = extractor(config)()(rows_to_encode(config).to_pylist())
-    return Features(
-        clip_ids=columns.pop("clip_id").tolist(),
-        problems=[Problem.from_text(p) for p in columns.pop("problem")],
-        by_encoder={name: values.astype(np.float64) for name, values in columns.items()},
-    )
-
-
-@pytest.fixture(scope="module")
-def bench(phantom_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    """A randomly initialised encoder, exported, and its features of the phantom."""
-    torch.manual_seed(7)
-    folder = tmp_path_factory.mktemp("bench") / "encoder"
-    save_encoder(folder, TINY, VideoEncoder(TINY).state_dict(), CLIP, "# Tiny\n")
-    nothing = Features([], [], {})
-    config = Bench(folder, phantom_manifest, nothing).config(folder.parent)
-    return Bench(folder, phantom_manifest, features_of(config))
-
-
-def changed_manifest(bench: Bench, path: Path, column: str, values: list[Any]) -> str:
-    """The phantom's manifest with one column replaced."""
-    table = read_manifest(bench.manifest)
-    index = table.column_names.index(column)
-    array = pa.array(values, table.schema.field(column).type)
-    return str(write_manifest(table.set_column(index, column, array), path / "manifest.parquet"))
 
 
 @pytest.fixture(scope="module")
@@ -108,24 +54,26 @@ def test_everything_is_written(bench: Bench, evaluated: tuple[Path, list[ProbeRe
         assert (line["task"], line["features"]) == (result.task.name, result.features)
         assert line["test"] == pytest.approx(result.test)
         assert line["val"] == pytest.approx(result.val)
-        assert (line["num_test"], line["num_test_patients"]) == (6, 3)
+        studies = result.task.name == "ef"
+        assert line["level"] == ("study" if studies else "clip")
+        assert (line["num_test"], line["num_test_patients"]) == (3 if studies else 6, 3)
     page = (out / "report.html").read_text()
     assert "predict mean" in page and str(out) not in page
 
 
-def test_predictions_are_keyed_by_clip(
+def test_predictions_are_keyed_by_clip_or_study(
     bench: Bench, evaluated: tuple[Path, list[ProbeResult]]
 ) -> None:
     out, results = evaluated
     lines = pq.read_table(out / "predictions.parquet").to_pylist()
-    manifest = {row["clip_id"]: row for row in read_manifest(bench.manifest).to_pylist()}
-    tested = {clip_id for clip_id, row in manifest.items() if row["split"] == "test"}
-    assert len(tested) == 6
-    keys = Counter((line["task"], line["features"], line["clip_id"]) for line in lines)
+    rows = read_manifest(bench.manifest).to_pylist()
+    manifest = {row[name]: row for row in rows for name in ("clip_id", "study_id")}
+    keys = Counter((line["task"], line["features"], line["id"]) for line in lines)
     assert set(keys.values()) == {1}
-    assert len(keys) == 2 * 3 * 6
+    assert len(keys) == 3 * (3 + 6)  # three studies of two clips each
     for line in lines:
-        row = manifest[line["clip_id"]]
+        row = manifest[line["id"]]
+        assert line["id"] == row["study_id" if line["level"] == "study" else "clip_id"]
         assert row["split"] == "test"
         truth = row["view"] if line["task"] == "view" else str(row["lvef"])
         assert line["truth"] == truth
@@ -160,16 +108,7 @@ def test_one_task_of_some_views_encodes_only_those(bench: Bench, tmp_path: Path)
     assert set(rows["view"].to_pylist()) == {"A4C"}
     assert len(rows) == 12
     assert all(Path(uri).is_absolute() for uri in rows["uri"].to_pylist())
-    assert {len(result.truth) for result in evaluate(config, bench.features)} == {3}
-
-
-def unreadable(features: Features, clip_ids: set[str]) -> Features:
-    """The same features, some clips of which could not be read."""
-    bad = np.array([clip_id in clip_ids for clip_id in features.clip_ids])
-    values = {n: np.where(bad[:, None], np.nan, v) for n, v in features.by_encoder.items()}
-    missing = Problem("open", "missing", "no such file")
-    problems = [missing if b else None for b in bad]
-    return replace(features, problems=problems, by_encoder=values)
+    assert {len(r.predictions.ids) for r in evaluate(config, bench.features)} == {3}
 
 
 def test_unreadable_clips_are_left_out_and_counted(bench: Bench, tmp_path: Path) -> None:
@@ -178,15 +117,31 @@ def test_unreadable_clips_are_left_out_and_counted(bench: Bench, tmp_path: Path)
         split: next(str(c) for c, s in splits.items() if str(s) == split)
         for split in ("train", "val", "test")
     }
-    config = bench.config(tmp_path, tasks=(EF,))
+    by_clip = EF.model_copy(update={"level": "clip"})
+    config = bench.config(tmp_path, tasks=(by_clip,))
     results = evaluate(config, unreadable(bench.features, set(by_split.values())))
-    assert {len(result.truth) for result in results} == {5}
+    assert {len(result.predictions.ids) for result in results} == {5}
     assert all(np.isfinite(list(result.test.values())).all() for result in results)
     written = json.loads((tmp_path / "results.json").read_text())
     assert (written["num_clips"], written["num_unreadable"]) == (24, 3)
     lines = pq.read_table(tmp_path / "predictions.parquet").to_pylist()
-    assert by_split["test"] not in {line["clip_id"] for line in lines}
+    assert by_split["test"] not in {line["id"] for line in lines}
     assert "3 clip(s) could not be read (missing)." in (tmp_path / "report.html").read_text()
+
+
+def test_results_are_told_by_group(bench: Bench, tmp_path: Path) -> None:
+    """Of every vendor alone, and of nothing that the manifest lacks."""
+    evaluate(bench.config(tmp_path, groups=("vendor", "no_such_column")), bench.features)
+    rows = [r for r in read_manifest(bench.manifest).to_pylist() if r["split"] == "test"]
+    for line in json.loads((tmp_path / "results.json").read_text())["results"]:
+        studies = line["level"] == "study"
+        units = {row["study_id" if studies else "clip_id"]: row["vendor"] for row in rows}
+        counts = Counter(units.values())
+        assert {g["value"]: g["num_test"] for g in line["groups"]} == counts
+        assert {g["column"] for g in line["groups"]} == {"vendor"}
+        if line["task"] == "view":
+            shares = [g["test"]["accuracy"] * g["num_test"] for g in line["groups"]]
+            assert sum(shares) / len(units) == pytest.approx(line["test"]["accuracy"])
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])

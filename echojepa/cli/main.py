@@ -145,14 +145,15 @@ def evaluate(file: ConfigFile, overrides: Overrides = None) -> None:
 
 
 def results_table(results: list[Any]) -> Table:
-    """Test metrics of probes, with their 95% intervals over patients."""
+    """The first test scores of probes, with their 95% intervals over patients."""
+    from echojepa.probes.metrics import SHOWN
+
     table = Table("task", "features", "test metrics [95% interval over patients]")
     for result in results:
         metrics = "  ".join(
-            f"{name} {value:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-            for (name, value), interval in zip(
-                result.test.items(), result.intervals.values(), strict=True
-            )
+            f"{name} {result.test[name]:.3f} [{low:.3f}, {high:.3f}]"
+            for name, (low, high) in result.intervals.items()
+            if name in SHOWN[result.task.kind]
         )
         table.add_row(result.task.name, result.features, metrics)
     return table

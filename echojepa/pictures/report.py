@@ -17,7 +17,8 @@ from echojepa.data.problem import Problem
 from echojepa.page import page, picture, section
 from echojepa.probes.intervals import differences
 from echojepa.probes.linear import ProbeResult
-from echojepa.probes.metrics import confusion
+from echojepa.probes.metrics import HEADLINE, SHOWN, confusion
+from echojepa.probes.predictions import Predictions
 
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9822b", "#8a8f98"
 _COLOURS = {"pretrained": _BLUE, "random weights": _ORANGE, "predict mean": _GREY}
@@ -69,33 +70,32 @@ def _task_section(results: list[ProbeResult]) -> str:
     """Table and picture of one task."""
     task = results[0].task
     regression = task.kind == "regression"
-    names = (
-        ("mae", "rmse", "r2", "pearson")
-        if regression
-        else (
-            "accuracy",
-            "balanced_accuracy",
-            "auroc",
-        )
-    )
+    names = (*SHOWN[task.kind], *(f"auroc_below_{cutoff:g}" for cutoff in task.cutoffs))
     heads = "".join(f"<th>{n.replace('_', ' ')}</th>" for n in names)
-    best = _clearly_best(results, "mae" if regression else "accuracy")
+    best = _clearly_best(results, HEADLINE[task.kind])
     rows = "".join(
         f"<tr{' class=best' if r is best else ''}><td>{html.escape(r.features)}</td>"
         + "".join(f"<td>{_with_interval(r, n)}</td>" for n in names)
         + "</tr>"
         for r in results
     )
+    shown = results[0].predictions
     unit = f", in {html.escape(task.unit)}" if task.unit else ""
     figure = _scatter(results) if regression else _confusions(results)
     return section(
         task.name,
-        f"<p class='note'>{len(results[0].truth)} test clips of "
-        f"{len(np.unique(results[0].patients))} patients{unit}; in brackets the 95% interval over "
+        f"<p class='note'>{len(shown.ids)} test {'studies' if task.by_study else 'clips'} of "
+        f"{len(np.unique(shown.patients))} patients{unit}; in brackets the 95% interval over "
         "patients. Bold: better than every other line, and no difference's interval holds "
-        "zero.</p>"
+        f"zero.{_unknown_note(shown)}</p>"
         f"<table><tr><th>features</th>{heads}</tr>{rows}</table>{figure}",
     )
+
+
+def _unknown_note(predictions: Predictions) -> str:
+    """Classes that training lacks are wrong whatever is said: they are named."""
+    unknown = ", ".join(map(html.escape, predictions.unknown_classes))
+    return f" Not in training, and counted as wrong: {unknown}." if unknown else ""
 
 
 def _with_interval(result: ProbeResult, name: str) -> str:
@@ -107,6 +107,8 @@ def _with_interval(result: ProbeResult, name: str) -> str:
 def _clearly_best(results: list[ProbeResult], name: str) -> ProbeResult | None:
     """The result that beats all others by differences whose intervals exclude zero, if one does."""
     sign = -1.0 if name == "mae" else 1.0
+    if not all(np.isfinite(r.test[name]) for r in results):
+        return None
     best = max(results, key=lambda r: sign * r.test[name])
     others = [r for r in results if r is not best]
     clear = (differences(best.drawn, other.drawn)[name].excludes_zero for other in others)
@@ -116,15 +118,15 @@ def _clearly_best(results: list[ProbeResult], name: str) -> ProbeResult | None:
 def _scatter(results: list[ProbeResult]) -> str:
     """Predicted against true values of every feature set, on one scale."""
     shown = [r for r in results if r.regularisation is not None]
-    every = np.concatenate([x for r in shown for x in (r.truth, r.predicted)])
+    every = np.concatenate([x for r in shown for x in (r.predictions.truth, r.predictions.output)])
     low, high = float(every.min()) - 3, float(every.max()) + 3
     figure = Figure(figsize=(4.4 * len(shown), 4.2), layout="constrained")
     for index, result in enumerate(shown):
         axes = figure.add_subplot(1, len(shown), index + 1)
         axes.plot([low, high], [low, high], color=_GREY, linewidth=1)
         axes.scatter(
-            result.truth,
-            result.predicted,
+            result.predictions.truth,
+            result.predictions.predicted,
             s=16,
             alpha=0.7,
             color=_COLOURS.get(result.features, _BLUE),
@@ -145,16 +147,18 @@ def _confusions(results: list[ProbeResult]) -> str:
     shown = [r for r in results if r.regularisation is not None]
     figure = Figure(figsize=(4.4 * len(shown), 3.8), layout="constrained")
     for index, result in enumerate(shown):
-        counts = confusion(result.truth, result.predicted, result.classes)
+        said = result.predictions
+        names = np.union1d(said.classes, said.truth)  # every class that occurs
+        counts = confusion(said.truth, said.predicted, names)
         axes = figure.add_subplot(1, len(shown), index + 1)
         axes.imshow(
             counts / np.maximum(counts.sum(axis=1, keepdims=True), 1), cmap="Blues", vmin=0, vmax=1
         )
-        ticks = range(len(result.classes))
-        axes.set_xticks(ticks, result.classes)
-        axes.set_yticks(ticks, result.classes)
+        ticks = range(len(names))
+        axes.set_xticks(ticks, names)
+        axes.set_yticks(ticks, names)
         axes.set(
-            title=f"{result.features}: accuracy {result.test['accuracy']:.2f}",
+            title=f"{result.features}: accuracy {result.test['balanced_accuracy']:.2f} by class",
             xlabel="predicted",
             ylabel="true",
         )

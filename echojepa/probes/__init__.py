@@ -4,6 +4,7 @@ tasks.py       what is predicted, from which clips
 features.py    frozen features of clips
 linear.py      ridge and logistic probes
 metrics.py     scores
+predictions.py what was said of clips or studies
 intervals.py   how sure they are, over patients
 online.py      a small probe while pretraining goes on
 """

@@ -8,7 +8,6 @@ applied to.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +16,13 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from echojepa.probes.intervals import Interval, intervals, patient_draws
-from echojepa.probes.metrics import (
-    Floats,
-    Scores,
-    classification_metrics,
-    classification_scores,
-    regression_metrics,
-    regression_scores,
-)
+from echojepa.probes.metrics import HEADLINE, Floats, Scores
+from echojepa.probes.predictions import Predictions, predictions_of
 from echojepa.probes.tasks import Labels, Task
 
-_RIDGE_ALPHAS = tuple(10.0**e for e in range(-2, 6))
+_RIDGE_ALPHAS = tuple(10.0**e for e in range(5, -3, -1))
 _LOGISTIC_C = tuple(10.0**e for e in range(-4, 3))
+"""Both from the simplest model on: of equally good ones the first is taken."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +37,8 @@ class ProbeResult:
     test: dict[str, float]
     drawn: Scores
     """The test scores in every draw of test patients, [R]; the same draws for all features."""
-    truth: NDArray[Any]
-    """Test labels, [n]."""
-    predicted: NDArray[Any]
-    """Test predictions: raw units [n], or class names [n]."""
-    patients: NDArray[np.str_]
-    """Whom the test clips are of, [n]."""
-    classes: NDArray[Any]
+    predictions: Predictions
+    """Of the test split."""
 
     @property
     def intervals(self) -> dict[str, Interval]:
@@ -58,90 +47,53 @@ class ProbeResult:
 
 
 def fit_probe(task: Task, labels: Labels, name: str, features: Floats) -> ProbeResult:
-    """Fit on train, choose on val, judge on test.
+    """Fit on train, choose on val by `HEADLINE`, judge on test.
 
     Args:
         features: one row per clip of `labels`, in its order, [n, D].
     """
-    parts = {s: labels.splits == s for s in ("train", "val", "test")}
-    candidates = _RIDGE_ALPHAS if task.kind == "regression" else _LOGISTIC_C
+    train, val, test = (labels.splits == split for split in ("train", "val", "test"))
+    weights = labels.weights()[train]
     best: tuple[float, float, Pipeline] | None = None
-    for strength in candidates:
+    for strength in _RIDGE_ALPHAS if task.kind == "regression" else _LOGISTIC_C:
         model = _model(task, strength)
-        model.fit(features[parts["train"]], labels.values[parts["train"]])
-        score = _headline(task, _on(task, model, features, labels, parts["val"]).metrics())
+        said = {f"{step}__sample_weight": weights for step, _ in model.steps}
+        model.fit(features[train], labels.values[train], **said)
+        score = _headline(task, _said(model, features, labels, val).metrics())
         if best is None or score > best[0]:
             best = (score, strength, model)
     assert best is not None
     _, strength, model = best
-    return _result(
-        task,
-        name,
-        strength,
-        _on(task, model, features, labels, parts["val"]),
-        _on(task, model, features, labels, parts["test"]),
-        labels.patients[parts["test"]],
-    )
+    on_val, on_test = (_said(model, features, labels, part) for part in (val, test))
+    return _result(name, strength, on_val, on_test)
 
 
 def fit_baseline(task: Task, labels: Labels) -> ProbeResult:
     """The probe that sees no pixels: the training mean, or the training classes' frequencies."""
-    train = labels.values[labels.splits == "train"]
+    is_train, weights = labels.splits == "train", labels.weights()
+    train, share = labels.values[is_train], weights[is_train] / weights[is_train].sum()
     classes = np.unique(train) if task.kind == "classification" else np.empty(0)
 
-    def said(split: str) -> _Said:
-        truth = labels.values[labels.splits == split]
+    def said(split: str) -> Predictions:
+        part = labels.splits == split
         if task.kind == "regression":
-            return _Said(truth, np.full(len(truth), train.mean()), classes)
-        share = np.array([(train == c).mean() for c in classes])
-        return _Said(truth, np.tile(share, (len(truth), 1)), classes)
+            output = np.full(int(part.sum()), share @ train)
+        else:
+            output = np.tile([share @ (train == c) for c in classes], (int(part.sum()), 1))
+        return predictions_of(labels, part, output, classes)
 
-    patients = labels.patients[labels.splits == "test"]
-    return _result(task, "predict mean", None, said("val"), said("test"), patients)
-
-
-class _Said(NamedTuple):
-    """What a probe says of the clips of a split."""
-
-    truth: NDArray[Any]
-    output: Floats
-    """Numbers [n], or probabilities [n, C]."""
-    classes: NDArray[Any]
-
-    def scores(self, weights: Floats) -> Scores:
-        """For every row of weights, [R, n]."""
-        if len(self.classes):
-            return classification_scores(self.truth, self.output, self.classes, weights)
-        return regression_scores(self.truth, self.output, weights)
-
-    def metrics(self) -> dict[str, float]:
-        """With every clip counting once."""
-        if len(self.classes):
-            return classification_metrics(self.truth, self.output, self.classes)
-        return regression_metrics(self.truth, self.output)
+    return _result("predict mean", None, said("val"), said("test"))
 
 
-def _result(
-    task: Task,
-    name: str,
-    strength: float | None,
-    val: _Said,
-    test: _Said,
-    patients: NDArray[np.str_],
-) -> ProbeResult:
-    classes = test.classes
-    predicted = classes[test.output.argmax(axis=1)] if len(classes) else test.output
+def _result(name: str, strength: float | None, val: Predictions, test: Predictions) -> ProbeResult:
     return ProbeResult(
-        task=task,
+        task=test.task,
         features=name,
         regularisation=strength,
         val=val.metrics(),
         test=test.metrics(),
-        drawn=test.scores(patient_draws(patients)),
-        truth=test.truth,
-        predicted=predicted,
-        patients=patients,
-        classes=classes,
+        drawn=test.scores(patient_draws(test.patients)),
+        predictions=test,
     )
 
 
@@ -151,15 +103,16 @@ def _model(task: Task, strength: float) -> Pipeline:
     return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
 
 
-def _on(
-    task: Task, model: Pipeline, features: Floats, labels: Labels, part: NDArray[np.bool_]
-) -> _Said:
-    truth, shown = labels.values[part], features[part]
-    if task.kind == "regression":
-        return _Said(truth, model.predict(shown), np.empty(0))
-    return _Said(truth, model.predict_proba(shown), model.classes_)
+def _said(
+    model: Pipeline, features: Floats, labels: Labels, part: NDArray[np.bool_]
+) -> Predictions:
+    shown = features[part]
+    if labels.task.kind == "regression":
+        return predictions_of(labels, part, model.predict(shown), np.empty(0))
+    return predictions_of(labels, part, model.predict_proba(shown), model.classes_)
 
 
 def _headline(task: Task, scores: dict[str, float]) -> float:
     """What is maximised on validation."""
-    return -scores["mae"] if task.kind == "regression" else scores["balanced_accuracy"]
+    score = scores[HEADLINE[task.kind]]
+    return -score if task.kind == "regression" else score

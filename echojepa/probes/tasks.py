@@ -6,7 +6,7 @@ import hashlib
 import heapq
 import operator
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 from typing import Any, Literal
@@ -15,13 +15,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import model_validator
 
 from echojepa.config import Strict
 from echojepa.data.manifest.file import check_manifest, ready_to_read, scan_manifest
 from echojepa.data.manifest.schema import STREAM_COLUMNS, RowFilter
 from echojepa.errors import ManifestError
 
-IDENTITY = ("patient_id", "split", "view")
+IDENTITY = ("patient_id", "study_id", "split", "view")
 """What probes read of a clip beside its label."""
 
 
@@ -38,19 +39,47 @@ class Task(Strict):
     """Only clips of these views; null takes all."""
     unit: str = ""
     """Of a regression label, for reports."""
+    level: Literal["clip", "study"] | None = None
+    """What is judged: clips, or studies by the mean of what is said of their clips. Null judges
+    studies by numbers and clips by classes."""
+    cutoffs: tuple[float, ...] = ()
+    """Of a regression label, in raw units: is being below each of them told apart?"""
+
+    @property
+    def by_study(self) -> bool:
+        """Whether studies are judged."""
+        return (self.level or ("study" if self.kind == "regression" else "clip")) == "study"
+
+    @model_validator(mode="after")
+    def _fitting(self) -> Task:
+        if self.cutoffs and self.kind == "classification":
+            raise ValueError("cutoffs are of regression labels")
+        return self
 
 
 @dataclass(frozen=True)
 class Labels:
     """Labels of clips, keyed by clip id."""
 
+    task: Task
     clip_ids: list[str]
     patients: NDArray[np.str_]
     """Whose clips they are, [n]."""
+    studies: NDArray[np.str_]
+    """Of which examination, [n]."""
     splits: NDArray[np.str_]
     """train, val or test, [n]."""
     values: NDArray[Any]
     """float64 for regression, str for classification, [n]."""
+    groups: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    """By column, such as the vendor: what the manifest says of the clips, [n]."""
+
+    def weights(self) -> NDArray[np.float64]:
+        """How much a clip counts in training, [n]: together, those of a study as much as any."""
+        if not self.task.by_study:
+            return np.ones(len(self.clip_ids))
+        _, group, counts = np.unique(self.studies, return_inverse=True, return_counts=True)
+        return np.asarray(1.0 / counts[group])
 
 
 def usable(task: Task, schema: pa.Schema) -> RowFilter:
@@ -79,8 +108,13 @@ def usable(task: Task, schema: pa.Schema) -> RowFilter:
     return RowFilter(keep, (task.label, "split", "view"))
 
 
-def read_labelled(manifest: str | Path, tasks: Sequence[Task]) -> pa.Table:
+def read_labelled(
+    manifest: str | Path, tasks: Sequence[Task], groups: Sequence[str] = ()
+) -> pa.Table:
     """The rows that some task can use: what is needed to read, encode and judge them.
+
+    Args:
+        groups: further columns, of which those are read that there are.
 
     Raises:
         ManifestError: the manifest is bad, or lacks what a task needs.
@@ -92,7 +126,8 @@ def read_labelled(manifest: str | Path, tasks: Sequence[Task]) -> pa.Table:
         reduce(operator.or_, (f.expression for f in filters)),
         tuple({name for f in filters for name in f.columns}),
     )
-    columns = dict.fromkeys((*STREAM_COLUMNS, *IDENTITY, *(task.label for task in tasks)))
+    there = (name for name in groups if name in schema.names)
+    columns = dict.fromkeys((*STREAM_COLUMNS, *IDENTITY, *(task.label for task in tasks), *there))
     base = Path(manifest).resolve().parent
     rows = scan_manifest(manifest, tuple(columns), keep)
     return pa.Table.from_batches([ready_to_read(batch, base) for batch in rows])
@@ -102,12 +137,25 @@ def labelled_rows(table: pa.Table, task: Task) -> pa.Table:
     """The rows of a table that a task can use.
 
     Raises:
-        ManifestError: see `usable`; or there is no labelled clip in train or val, or train holds a
-            single class.
+        ManifestError: see `usable`; or there is no labelled clip in train or val, train holds a
+            single class, or a study that is judged has several labels.
     """
     rows = table.filter(usable(task, table.schema).expression)
     require_labels(rows, task, ("train", "val"))
+    if task.by_study:
+        _require_one_label_per_study(rows, task)
     return rows
+
+
+def _require_one_label_per_study(rows: pa.Table, task: Task) -> None:
+    per_study = rows.group_by("study_id").aggregate([(task.label, "count_distinct")])
+    several = per_study.filter(pc.greater(per_study[f"{task.label}_count_distinct"], 1))
+    if several.num_rows:
+        raise ManifestError(
+            f"task {task.name!r} judges studies, and study {several['study_id'][0].as_py()!r} has "
+            f"several values of {task.label!r}",
+            "Set the task's level to clip, or give the study one value.",
+        )
 
 
 def require_labels(rows: pa.Table, task: Task, splits: tuple[str, ...]) -> None:
@@ -126,14 +174,21 @@ def require_labels(rows: pa.Table, task: Task, splits: tuple[str, ...]) -> None:
         )
 
 
-def labels_of(rows: pa.Table, task: Task) -> Labels:
-    """Labels of `labelled_rows`."""
+def labels_of(rows: pa.Table, task: Task, groups: Sequence[str] = ()) -> Labels:
+    """Labels of `labelled_rows`, and those columns of `groups` that there are."""
     dtype: Any = np.float64 if task.kind == "regression" else str
+
+    def names(column: str) -> NDArray[np.str_]:
+        return np.array(["unknown" if v is None else str(v) for v in rows[column].to_pylist()], str)
+
     return Labels(
+        task=task,
         clip_ids=rows["clip_id"].to_pylist(),
         patients=np.array(rows["patient_id"].to_pylist(), dtype=str),
+        studies=np.array(rows["study_id"].to_pylist(), dtype=str),
         splits=np.array(rows["split"].to_pylist(), dtype=str),
         values=np.array(rows[task.label].to_pylist(), dtype=dtype),
+        groups={name: names(name) for name in groups if name in rows.column_names},
     )
 
 

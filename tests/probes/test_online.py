@@ -86,9 +86,9 @@ def test_any_number_of_ranks_gives_the_same_scores(
 
 def test_metrics_are_named_by_the_task(phantom_manifest: Path) -> None:
     regression = open_probe(phantom_manifest, EF)(CountingEncoder(), alone).scores
-    assert set(regression) == {f"probe/ef_{name}" for name in ("mae", "rmse", "r2", "pearson")}
+    assert set(regression) >= {f"probe/ef_{name}" for name in ("mae", "rmse", "r2", "pearson")}
     classes = open_probe(phantom_manifest, VIEW)(CountingEncoder(), alone).scores
-    assert set(classes) == {
+    assert set(classes) >= {
         f"probe/view_{name}" for name in ("accuracy", "balanced_accuracy", "auroc")
     }
     assert all(np.isfinite(value) for value in [*regression.values(), *classes.values()])

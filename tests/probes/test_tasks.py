@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from echojepa.errors import ManifestError
 from echojepa.probes.tasks import Task, labelled_rows, labels_of, pick
@@ -20,6 +21,7 @@ def table(**columns: list[Any]) -> pa.Table:
     base: dict[str, Any] = {
         "clip_id": ["a", "b", "c", "d", "e", "f"],
         "patient_id": ["p", "p", "q", "q", "r", "r"],
+        "study_id": ["1", "2", "3", "4", "5", "6"],
         "split": ["train", "train", "val", "val", "test", "test"],
         "view": ["A4C", "A2C", "A4C", "A2C", "A4C", "A2C"],
         "lvef": [10.0, 20.0, 30.0, 40.0, 50.0, 60.0],
@@ -119,3 +121,24 @@ def test_seeds_pick_differently_and_no_clip_twice() -> None:
     assert picked(CLIPS, 20, seed=1) != picked(CLIPS, 20)
     assert sorted(picked(CLIPS, 500)) == sorted(CLIPS)
     assert pick(CLIPS, 0, 0) == []
+
+
+def test_a_study_has_one_label() -> None:
+    same = ["1", "1", "3", "4", "5", "6"]
+    with pytest.raises(ManifestError, match="study '1' has several values of 'lvef'.*to clip"):
+        labelled_rows(table(study_id=same), EF)
+    assert len(labelled_rows(table(study_id=same), EF.model_copy(update={"level": "clip"}))) == 6
+    assert len(labelled_rows(table(study_id=same, lvef=[1.0, 1.0, 3.0, 4.0, 5.0, 6.0]), EF)) == 6
+
+
+def test_groups_are_those_columns_that_there_are() -> None:
+    rows = table(vendor=["a", None, "b", "a", "b", "b"])
+    labels = labels_of(rows, EF, ("vendor", "sex"))
+    assert {name: values.tolist() for name, values in labels.groups.items()} == {
+        "vendor": ["a", "unknown", "b", "a", "b", "b"]
+    }
+
+
+def test_cutoffs_are_of_numbers() -> None:
+    with pytest.raises(ValidationError, match="cutoffs are of regression labels"):
+        Task(name="view", label="view", kind="classification", cutoffs=(1.0,))
