@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from echojepa.config import Strict, validate
+from echojepa.config import Strict, fingerprint, validate
 from echojepa.data.decode.frames import ReadConfig
 from echojepa.data.manifest.file import manifest_fingerprint
 from echojepa.data.problem import Problem
@@ -32,9 +32,9 @@ from echojepa.objectives.objective import ModelConfig
 from echojepa.pictures.masks import mask_picture
 from echojepa.pictures.report import Report, write_report
 from echojepa.probes.features import FeatureConfig, FeatureExtractor, load_view
-from echojepa.probes.intervals import differences, intervals, patient_draws
+from echojepa.probes.leaks import Overlap, Pretraining, note_reading, pretraining_of
 from echojepa.probes.linear import ProbeResult, fit_baseline, fit_probe
-from echojepa.probes.predictions import Predictions
+from echojepa.probes.results import described, differences_to, lines_of
 from echojepa.probes.tasks import (
     Task,
     labelled_rows,
@@ -67,6 +67,9 @@ class EvaluateConfig(Strict):
     """The run the encoder comes from: its curves and masks go into the report."""
     features: FeatureConfig = FeatureConfig()
     """How a video becomes one vector of features."""
+    overlap: Overlap = "stop"
+    """What follows if the encoder was pretrained on clips of test patients: no evaluation, or one
+    that says so in its results and on its page."""
     groups: tuple[str, ...] = ("vendor", "population", "sex", "age_band")
     """Text columns by whose values every result is told once more; those that there are."""
     read: ReadConfig = ReadConfig()
@@ -108,12 +111,22 @@ def rows_to_encode(config: EvaluateConfig) -> pa.Table:
     """Every manifest row that some task uses, with absolute URIs.
 
     Raises:
-        ManifestError: a task's label is missing or has no clip in a split.
+        ManifestError: a task's label is missing or has no clip in a split; or the encoder was
+            pretrained on test patients.
     """
     table = read_labelled(config.manifest, config.tasks, config.groups)
     for task in config.tasks:
         labelled_rows(table, task)
+    pretraining_of(Path(config.encoder), table, config.overlap)
     return table
+
+
+class Reading(NamedTuple):
+    """What a reader must know of the test split."""
+
+    pretraining: Pretraining
+    num_reads: int
+    """How often results were written into the folder."""
 
 
 def _only(table: pa.Table, clip_ids: Iterable[str]) -> pa.Table:
@@ -158,9 +171,13 @@ def evaluate(config: EvaluateConfig, features: Features) -> list[ProbeResult]:
     out = Path(config.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        _write_results(config, out, results, features)
+        reading = Reading(
+            pretraining_of(Path(config.encoder), table, config.overlap),
+            note_reading(out, fingerprint(config)),
+        )
+        _write_results(config, out, results, features, reading)
         pq.write_table(pa.Table.from_pylist(predictions), out / "predictions.parquet")
-        write_report(_report(config, results, features), out / "report.html")
+        write_report(_report(config, results, features, reading), out / "report.html")
     except OSError as error:
         raise StorageError(
             f"results cannot be written: {error.strerror}", "Choose another `out`.", str(out)
@@ -180,85 +197,39 @@ def _judge(
         fit_probe(task, labels, name, values[where]) for name, values in features.by_encoder.items()
     ]
     results.append(fit_baseline(task, labels))
-    lines = [
-        {
-            "task": task.name,
-            "features": result.features,
-            "level": "study" if task.by_study else "clip",
-            "id": unit,
-            "truth": str(truth),
-            "predicted": str(predicted),
-        }
-        for result in results
-        for unit, truth, predicted in zip(
-            result.predictions.ids,
-            result.predictions.truth,
-            result.predictions.predicted,
-            strict=True,
-        )
-    ]
+    lines = [line for result in results for line in lines_of(result)]
     return results, lines
 
 
 def _write_results(
-    config: EvaluateConfig, out: Path, results: list[ProbeResult], features: Features
+    config: EvaluateConfig,
+    out: Path,
+    results: list[ProbeResult],
+    features: Features,
+    reading: Reading,
 ) -> None:
     content = {
         "encoder": Path(config.encoder).name,
         "manifest_fingerprint": manifest_fingerprint(config.manifest),
+        "pretraining_patients": reading.pretraining._asdict(),
+        "num_test_reads": reading.num_reads,
         "num_clips": len(features.clip_ids),
         "num_unreadable": sum(p is not None for p in features.problems),
-        "results": [
-            {
-                "task": r.task.name,
-                "features": r.features,
-                "regularisation": r.regularisation,
-                "level": "study" if r.task.by_study else "clip",
-                **_counts(r.predictions),
-                "val": r.val,
-                "test": r.test,
-                "test_intervals": r.intervals,
-                "classes_not_in_training": r.predictions.unknown_classes,
-                "groups": _by_group(r.predictions),
-            }
-            for r in results
-        ],
-        "differences": _differences(results),
+        "results": [described(result) for result in results],
+        "differences": differences_to(PRETRAINED, results),
     }
     (out / "results.json").write_text(json.dumps(content, indent=1))
 
 
-def _counts(predictions: Predictions) -> dict[str, int]:
-    patients = len(np.unique(predictions.patients))
-    return {"num_test": len(predictions.ids), "num_test_patients": patients}
-
-
-def _by_group(predictions: Predictions) -> list[dict[str, Any]]:
-    """The test scores of every group, with intervals over its own patients."""
-    found = []
-    for column, values in predictions.groups.items():
-        for value in np.unique(values).tolist():
-            part = predictions.only(values == value)
-            drawn = part.scores(patient_draws(part.patients))
-            scores = {"test": part.metrics(), "test_intervals": intervals(drawn)}
-            found.append({"column": column, "value": value, **_counts(part), **scores})
-    return found
-
-
-def _differences(results: list[ProbeResult]) -> list[dict[str, Any]]:
-    """Every task's pretrained features minus each of the others, by patients, in test scores."""
-    found = []
-    for ours in results:
-        for theirs in results:
-            if ours.features == PRETRAINED != theirs.features and ours.task is theirs.task:
-                line = {"task": ours.task.name, "minus": theirs.features}
-                found.append({**line, "intervals": differences(ours.drawn, theirs.drawn)})
-    return found
-
-
-def _report(config: EvaluateConfig, results: list[ProbeResult], features: Features) -> Report:
+def _report(
+    config: EvaluateConfig, results: list[ProbeResult], features: Features, reading: Reading
+) -> Report:
     curves: list[dict[str, Any]] = []
-    facts = {"clips encoded": str(len(features.clip_ids))}
+    facts = {
+        "clips encoded": str(len(features.clip_ids)),
+        "test patients seen in pretraining": reading.pretraining.describe(),
+        "test split read": f"{reading.num_reads} time(s)",
+    }
     pictures: list[NDArray[np.uint8]] = []
     if config.run_dir is not None:
         folder = RunFolder(config.run_dir)

@@ -8,6 +8,7 @@ knows neither Ray nor DeepSpeed; they are behind the `Worker`.
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +17,8 @@ from torch import nn
 
 from echojepa.config import Strict, changeable
 from echojepa.data.block import DataConfig
+from echojepa.data.manifest.patients import FILE as PATIENTS_FILE
+from echojepa.data.manifest.patients import PatientDigests
 from echojepa.data.problem import raise_if_storage_failed
 from echojepa.data.stream import StreamShape, stream_shape
 from echojepa.models.attention import Grid
@@ -183,6 +186,7 @@ def _begin(config: PretrainConfig, folder: RunFolder, worker: Worker) -> Beginni
     """Rank 0 decides how the run begins and numbers the attempt; every rank learns it."""
     decided = None
     if worker.rank == 0:
+        _note_patients(config, folder)
         start = choose_start(folder, config.fork_from, config.init_from, config.seed)
         number = folder.begin_attempt(
             start.state.step,
@@ -209,6 +213,17 @@ def _begin(config: PretrainConfig, folder: RunFolder, worker: Worker) -> Beginni
     decided = collectives.broadcast(decided)
     assert decided is not None
     return decided
+
+
+def _note_patients(config: PretrainConfig, folder: RunFolder) -> None:
+    """Note whom this run will have seen, and whom the weights had that it begins with."""
+    if (folder.path / PATIENTS_FILE).is_file():
+        return
+    seen = PatientDigests.of(config.data.manifest, config.data.where, config.data.mixture)
+    source = config.init_from or config.fork_from
+    if source is not None:
+        seen = seen.and_of(PatientDigests.read(Path(source)))
+    seen.write(folder.path)
 
 
 def initial_module(config: PretrainConfig, objective: Objective, start: Start) -> nn.Module:

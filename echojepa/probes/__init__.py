@@ -5,6 +5,8 @@ features.py    frozen features of clips
 linear.py      ridge and logistic probes
 metrics.py     scores
 predictions.py what was said of clips or studies
+results.py     all of it as plain JSON
+leaks.py       test patients in pretraining, test splits read again
 intervals.py   how sure they are, over patients
 online.py      a small probe while pretraining goes on
 """

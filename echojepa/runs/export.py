@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from echojepa.config import validate
+from echojepa.data.manifest.patients import PatientDigests
 from echojepa.errors import CheckpointError, StorageError
 from echojepa.models.encoder import EncoderConfig
 from echojepa.models.formats.export_weights import export_huggingface, export_vjepa2
@@ -48,8 +49,12 @@ def export_encoder(checkpoint: Path, out: Path, *, with_online: bool = False) ->
             has_online = with_online and facts["online"] != facts["exported"]
             online = _part(reader, facts["online"]) if has_online else None
             companions = Companions(predictor, _part(reader, facts["predictor"]), online)
+    seen = PatientDigests.read(checkpoint)
     clip = {name: state["config"]["data"]["clip"][name] for name in ("num_frames", "fps", "size")}
-    return save_encoder(out, encoder, weights, clip, model_card(state, facts["card"]), companions)
+    save_encoder(out, encoder, weights, clip, model_card(state, facts["card"]), companions)
+    if seen is not None:
+        seen.write(out)
+    return out
 
 
 def describe(facts: Facts) -> dict[str, Any]:

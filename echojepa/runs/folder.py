@@ -3,6 +3,7 @@
 config.yaml       the resolved config       run.json         fingerprints and versions
 attempts.jsonl    one line per start        events.jsonl     one line per unusual thing
 metrics.jsonl     scalars per logged step   rejected.parquet clips that could not be read
+patients.parquet  keyed digests of those whose clips are used
 interventions.jsonl   rollbacks, and the samples from which on another seed holds
 samples/          what was trained on       checkpoints/     see `checkpoint`
 tensorboard/      scalars and images        encoder/         the exported encoder
