@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from echojepa.data.manifest.file import scan_manifest
 from echojepa.data.manifest.schema import ClipFilter, RowFilter
 from echojepa.data.mixture import MixtureConfig
+from echojepa.durable import flush
 from echojepa.errors import CheckpointError, first_line
 
 FILE = "patients.parquet"
@@ -79,7 +80,9 @@ class PatientDigests:
         told = {_COMPLETE: str(self.complete).encode()}
         partial = folder / f".{FILE}.partial"
         pq.write_table(table.replace_schema_metadata(told), partial)
+        flush(partial)
         partial.replace(folder / FILE)
+        flush(folder)
 
     @classmethod
     def read(cls, folder: Path) -> PatientDigests | None:
@@ -100,7 +103,7 @@ class PatientDigests:
         except (pa.ArrowInvalid, OSError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"the list of pretraining patients is damaged: {first_line(error)}",
-                "Export the encoder again.",
+                "Export the encoder again; of a run, delete the file and resume it.",
                 str(file),
             ) from None
         return cls({bytes.fromhex(k): digests[keys == k] for k in np.unique(keys)}, complete)
