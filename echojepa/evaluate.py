@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +31,7 @@ from echojepa.objectives.kinds import AnyObjective
 from echojepa.objectives.objective import ModelConfig
 from echojepa.pictures.masks import mask_picture
 from echojepa.pictures.report import Report, write_report
+from echojepa.probes.efficiency import CurvePoint, label_curve
 from echojepa.probes.features import FeatureConfig, FeatureExtractor, load_view
 from echojepa.probes.leaks import Overlap, Pretraining, note_reading, pretraining_of
 from echojepa.probes.linear import ProbeResult, fit_baseline, fit_probe
@@ -67,6 +68,8 @@ class EvaluateConfig(Strict):
     """The run the encoder comes from: its curves and masks go into the report."""
     features: FeatureConfig = FeatureConfig()
     """How a video becomes one vector of features."""
+    label_shares: tuple[float, ...] = ()
+    """Also fit the probes on so small parts of the training patients, each drawn three times."""
     overlap: Overlap = "stop"
     """What follows if the encoder was pretrained on clips of test patients: no evaluation, or one
     that says so in its results and on its page."""
@@ -84,6 +87,8 @@ class EvaluateConfig(Strict):
         names = [task.name for task in self.tasks]
         if not names or len(set(names)) < len(names):
             raise ValueError("at least one task is needed, each with a name of its own")
+        if not all(0 < share <= 1 for share in self.label_shares):
+            raise ValueError(f"label_shares {self.label_shares} are not above 0 and up to 1")
         return self
 
 
@@ -163,11 +168,11 @@ def evaluate(config: EvaluateConfig, features: Features) -> list[ProbeResult]:
     """
     table = rows_to_encode(config)
     results: list[ProbeResult] = []
-    predictions: list[dict[str, Any]] = []
+    curve: list[CurvePoint] = []
     for task in config.tasks:
-        found, rows = _judge(config, table, task, features)
+        found, points = _judge(config, table, task, features)
         results += found
-        predictions += rows
+        curve += points
     out = Path(config.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -175,9 +180,11 @@ def evaluate(config: EvaluateConfig, features: Features) -> list[ProbeResult]:
             pretraining_of(Path(config.encoder), table, config.overlap),
             note_reading(out, fingerprint(config)),
         )
-        _write_results(config, out, results, features, reading)
+        _write_results(config, out, results, curve, features, reading)
+        predictions = [line for result in results for line in lines_of(result)]
         pq.write_table(pa.Table.from_pylist(predictions), out / "predictions.parquet")
-        write_report(_report(config, results, features, reading), out / "report.html")
+        report = replace(_report(config, results, features, reading), label_curve=curve)
+        write_report(report, out / "report.html")
     except OSError as error:
         raise StorageError(
             f"results cannot be written: {error.strerror}", "Choose another `out`.", str(out)
@@ -187,8 +194,8 @@ def evaluate(config: EvaluateConfig, features: Features) -> list[ProbeResult]:
 
 def _judge(
     config: EvaluateConfig, table: pa.Table, task: Task, features: Features
-) -> tuple[list[ProbeResult], list[dict[str, Any]]]:
-    """All probes of one task, and its test predictions keyed by clip or study id."""
+) -> tuple[list[ProbeResult], list[CurvePoint]]:
+    """All probes of one task, and what few labels make of them."""
     rows = _only(labelled_rows(table, task), features.readable())
     require_labels(rows, task, ("train", "val", "test"))
     labels = labels_of(rows, task, config.groups)
@@ -197,14 +204,20 @@ def _judge(
         fit_probe(task, labels, name, values[where]) for name, values in features.by_encoder.items()
     ]
     results.append(fit_baseline(task, labels))
-    lines = [line for result in results for line in lines_of(result)]
-    return results, lines
+    shares = config.label_shares
+    points = [
+        point
+        for name, values in features.by_encoder.items()
+        for point in label_curve(labels, name, values[where], shares)
+    ]
+    return results, points
 
 
 def _write_results(
     config: EvaluateConfig,
     out: Path,
     results: list[ProbeResult],
+    curve: list[CurvePoint],
     features: Features,
     reading: Reading,
 ) -> None:
@@ -217,6 +230,7 @@ def _write_results(
         "num_unreadable": sum(p is not None for p in features.problems),
         "results": [described(result) for result in results],
         "differences": differences_to(PRETRAINED, results),
+        "label_efficiency": [point._asdict() for point in curve],
     }
     (out / "results.json").write_text(json.dumps(content, indent=1))
 

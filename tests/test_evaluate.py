@@ -129,6 +129,26 @@ def test_unreadable_clips_are_left_out_and_counted(bench: Bench, tmp_path: Path)
     assert "3 clip(s) could not be read (missing)." in (tmp_path / "report.html").read_text()
 
 
+def test_few_labels(bench: Bench, tmp_path: Path) -> None:
+    """Every share of every task and encoder, in the file and on the page."""
+    evaluate(bench.config(tmp_path, label_shares=(0.5, 1.0)), bench.features)
+    found = json.loads((tmp_path / "results.json").read_text())
+    keys = [(p["task"], p["features"], p["share"]) for p in found["label_efficiency"]]
+    assert keys == [
+        (task, features, share)
+        for task in ("ef", "view")
+        for features in (PRETRAINED, RANDOM)
+        for share in (0.5, 1.0)
+    ]
+    whole = {(r["task"], r["features"]): r["test"] for r in found["results"]}
+    for point in found["label_efficiency"]:
+        if point["share"] == 1.0:
+            assert point["test"] == pytest.approx(whole[point["task"], point["features"]])
+    assert "alt='few labels'" in (tmp_path / "report.html").read_text()
+    with pytest.raises(ValidationError, match="are not above 0 and up to 1"):
+        bench.config(tmp_path, label_shares=(0.0,))
+
+
 def test_results_are_told_by_group(bench: Bench, tmp_path: Path) -> None:
     """Of every vendor alone, and of nothing that the manifest lacks."""
     evaluate(bench.config(tmp_path, groups=("vendor", "no_such_column")), bench.features)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from PIL import Image
 
 from echojepa.data.problem import Problem
 from echojepa.page import page, picture, section
+from echojepa.probes.efficiency import CurvePoint
 from echojepa.probes.intervals import differences
 from echojepa.probes.linear import ProbeResult
 from echojepa.probes.metrics import HEADLINE, SHOWN, confusion
@@ -36,12 +37,16 @@ class Report:
     facts: dict[str, str]
     unread: list[Problem]
     """Why clips could not be read."""
+    label_curve: list[CurvePoint] = field(default_factory=list)
+    """What probes on few labels are worth; may be empty."""
 
 
 def write_report(report: Report, path: Path) -> Path:
     """Write the page; returns its path."""
     tasks = list(dict.fromkeys(r.task.name for r in report.results))
     sections = [_task_section([r for r in report.results if r.task.name == task]) for task in tasks]
+    if report.label_curve:
+        sections.append(_labels_section(report))
     if report.curves:
         sections.append(_curves_section(report.curves))
     if report.pictures:
@@ -173,6 +178,30 @@ def _confusions(results: list[ProbeResult]) -> str:
                 color="white" if dark else "black",
             )
     return _image(figure, f"confusion of {results[0].task.name}")
+
+
+def _labels_section(report: Report) -> str:
+    """The headline score of every task over the number of labelled patients."""
+    tasks = {r.task.name: r.task for r in report.results}
+    figure = Figure(figsize=(4.6 * len(tasks), 3.6), layout="constrained")
+    for index, (name, task) in enumerate(tasks.items()):
+        axes = figure.add_subplot(1, len(tasks), index + 1)
+        metric = HEADLINE[task.kind]
+        points = [point for point in report.label_curve if point.task == name]
+        for features in dict.fromkeys(point.features for point in points):
+            line = [point for point in points if point.features == features]
+            x = [point.num_patients for point in line]
+            colour = _COLOURS.get(features, _BLUE)
+            axes.plot(x, [p.test[metric] for p in line], marker="o", color=colour, label=features)
+            low, high = np.transpose([point.test_intervals[metric] for point in line])
+            axes.fill_between(x, low, high, color=colour, alpha=0.15)
+        axes.set(xscale="log", title=name, xlabel="labelled patients", ylabel=metric)
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=8)
+    note = (
+        "Means over three draws of training patients; bands are 95% intervals over test patients."
+    )
+    return section("Few labels", f"<p class='note'>{note}</p>{_image(figure, 'few labels')}")
 
 
 def _curves_section(curves: list[dict[str, Any]]) -> str:

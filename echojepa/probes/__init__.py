@@ -8,5 +8,6 @@ predictions.py what was said of clips or studies
 results.py     all of it as plain JSON
 leaks.py       test patients in pretraining, test splits read again
 intervals.py   how sure they are, over patients
+efficiency.py  how many labels it takes
 online.py      a small probe while pretraining goes on
 """
