@@ -20,6 +20,7 @@ from echojepa.probes.intervals import differences
 from echojepa.probes.linear import ProbeResult
 from echojepa.probes.metrics import HEADLINE, SHOWN, confusion
 from echojepa.probes.predictions import Predictions
+from echojepa.probes.results import by_group
 
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9822b", "#8a8f98"
 _COLOURS = {"pretrained": _BLUE, "random weights": _ORANGE, "predict mean": _GREY}
@@ -93,7 +94,7 @@ def _task_section(results: list[ProbeResult]) -> str:
         f"{len(np.unique(shown.patients))} patients{unit}; in brackets the 95% interval over "
         "patients. Bold: better than every other line, and no difference's interval holds "
         f"zero.{_unknown_note(shown)}</p>"
-        f"<table><tr><th>features</th>{heads}</tr>{rows}</table>{figure}",
+        f"<table><tr><th>features</th>{heads}</tr>{rows}</table>{_groups_table(results)}{figure}",
     )
 
 
@@ -121,30 +122,58 @@ def _clearly_best(results: list[ProbeResult], name: str) -> ProbeResult | None:
 
 
 def _scatter(results: list[ProbeResult]) -> str:
-    """Predicted against true values of every feature set, on one scale."""
+    """Predicted against true values of every feature set; below, Bland and Altman's plot."""
     shown = [r for r in results if r.regularisation is not None]
     every = np.concatenate([x for r in shown for x in (r.predictions.truth, r.predictions.output)])
     low, high = float(every.min()) - 3, float(every.max()) + 3
-    figure = Figure(figsize=(4.4 * len(shown), 4.2), layout="constrained")
+    figure = Figure(figsize=(4.4 * len(shown), 7.4), layout="constrained")
     for index, result in enumerate(shown):
-        axes = figure.add_subplot(1, len(shown), index + 1)
+        said, unit = result.predictions, result.task.unit
+        look: dict[str, Any] = {
+            "s": 16,
+            "alpha": 0.7,
+            "color": _COLOURS.get(result.features, _BLUE),
+        }
+        axes = figure.add_subplot(2, len(shown), index + 1)
         axes.plot([low, high], [low, high], color=_GREY, linewidth=1)
-        axes.scatter(
-            result.predictions.truth,
-            result.predictions.predicted,
-            s=16,
-            alpha=0.7,
-            color=_COLOURS.get(result.features, _BLUE),
-        )
+        axes.scatter(said.truth, said.predicted, **look)
         axes.set(
             xlim=(low, high),
             ylim=(low, high),
             aspect="equal",
             title=f"{result.features}: R² {result.test['r2']:.2f}",
-            xlabel=f"true {result.task.unit}",
-            ylabel=f"predicted {result.task.unit}",
+            xlabel=f"true {unit}",
+            ylabel=f"predicted {unit}",
         )
+        axes = figure.add_subplot(2, len(shown), len(shown) + index + 1)
+        axes.scatter((said.truth + said.output) / 2, said.output - said.truth, **look)
+        for name in ("bias", "agreement_low", "agreement_high"):
+            axes.axhline(result.test[name], color=_GREY, linewidth=1, dashes=(4, 3))
+        axes.set(xlabel=f"mean of true and predicted {unit}", ylabel=f"predicted - true {unit}")
     return _image(figure, f"predicted against true {results[0].task.name}")
+
+
+def _groups_table(results: list[ProbeResult]) -> str:
+    """The headline score of every group, if there are several."""
+    metric = HEADLINE[results[0].task.kind]
+    found = {r.features: by_group(r.predictions) for r in results}
+    lines = next(iter(found.values()))
+    if len(lines) < 2:
+        return ""
+    heads = "".join(f"<th>{html.escape(name)}</th>" for name in found)
+    rows = ""
+    for i, line in enumerate(lines):
+        cells = ""
+        for groups in found.values():
+            low, high = groups[i]["test_intervals"][metric]
+            score = groups[i]["test"][metric]
+            cells += f"<td>{score:.3f} <small>[{low:.3f}, {high:.3f}]</small></td>"
+        name = html.escape(f"{line['column']}: {line['value']}")
+        rows += f"<tr><td>{name}</td><td>{line['num_test_patients']}</td>{cells}</tr>"
+    return (
+        f"<details><summary>{metric.replace('_', ' ')} by group</summary><table>"
+        f"<tr><th>group</th><th>test patients</th>{heads}</tr>{rows}</table></details>"
+    )
 
 
 def _confusions(results: list[ProbeResult]) -> str:

@@ -23,7 +23,7 @@ def described(result: ProbeResult) -> dict[str, Any]:
         "test": result.test,
         "test_intervals": result.intervals,
         "classes_not_in_training": result.predictions.unknown_classes,
-        "groups": _by_group(result.predictions),
+        "groups": by_group(result.predictions),
     }
 
 
@@ -60,7 +60,7 @@ def _counts(predictions: Predictions) -> dict[str, int]:
     return {"num_test": len(predictions.ids), "num_test_patients": patients}
 
 
-def _by_group(predictions: Predictions) -> list[dict[str, Any]]:
+def by_group(predictions: Predictions) -> list[dict[str, Any]]:
     """The test scores of every group, with intervals over its own patients."""
     found = []
     for column, values in predictions.groups.items():

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from echojepa.data.problem import Problem
@@ -132,6 +133,27 @@ def test_tables_hold_the_test_metrics(full: str, results: list[ProbeResult]) -> 
                 for name, (low, high) in zip(names, bounds, strict=True)
             ),
         ]
+
+
+def test_groups_have_a_table_of_their_own(results: list[ProbeResult], tmp_path: Path) -> None:
+    """Where there are several; one group alone is the table above."""
+
+    def grouped(vendors: NDArray[np.str_]) -> Page:
+        found = [
+            replace(r, predictions=replace(r.predictions, groups={"vendor": vendors}))
+            for r in results[:3]
+        ]
+        return Page(write_report(replace(NOTHING, results=found), tmp_path / "g.html").read_text())
+
+    number = len(results[0].predictions.ids)
+    page = grouped(np.where(np.arange(number) < 8, "<one>", "other"))
+    header, first, second = page.rows[4:7]
+    assert header == ["group", "test patients", "pretrained", "random <weights>", "predict mean"]
+    assert first[:2] == ["vendor: <one>", "4"] and second[:2] == ["vendor: other", "20"]
+    errors = np.abs(results[0].predictions.output - results[0].predictions.truth)
+    assert first[2].startswith(f"{errors[:8].mean():.3f} [")
+    assert second[2].startswith(f"{errors[8:].mean():.3f} [")
+    assert len(grouped(np.array(["same"] * number)).rows) == 4
 
 
 def marked(page: str) -> list[str]:
