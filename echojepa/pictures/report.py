@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import io
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -154,16 +155,18 @@ def _scatter(results: list[ProbeResult]) -> str:
 
 
 def _groups_table(results: list[ProbeResult]) -> str:
-    """The headline score of every group, if there are several."""
+    """The headline score of every group of columns that tell several apart."""
     metric = HEADLINE[results[0].task.kind]
     found = {r.features: by_group(r.predictions) for r in results}
     lines = next(iter(found.values()))
-    if len(lines) < 2:
+    values = Counter(line["column"] for line in lines)
+    told = [i for i, line in enumerate(lines) if values[line["column"]] > 1]
+    if not told:
         return ""
     heads = "".join(f"<th>{html.escape(name)}</th>" for name in found)
     rows = ""
-    for i, line in enumerate(lines):
-        cells = ""
+    for i in told:
+        line, cells = lines[i], ""
         for groups in found.values():
             low, high = groups[i]["test_intervals"][metric]
             score = groups[i]["test"][metric]
