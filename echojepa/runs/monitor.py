@@ -38,7 +38,7 @@ class MonitorConfig(Strict):
     """A run that needs more ends."""
     max_rollback_steps: int | None = Field(None, gt=0)
     """A run that would have to discard more steps ends, and says so; null are those of four
-    checkpoints."""
+    checkpoints, or twice those of `window` and `patience` if they are more."""
     lr_factor: float = Field(1.0, gt=0, le=1)
     """The learning rate is multiplied by this at every rollback."""
     rank_floor: float = Field(0.25, gt=0, lt=1)

@@ -21,7 +21,7 @@ from echojepa.train.loop import LoopConfig
 from echojepa.train.step import LoopState
 
 _CHECKPOINTS = 4
-"""The steps of so many checkpoints may be discarded, if nothing else is said."""
+"""The steps of so many checkpoints may be discarded, if nobody has said."""
 
 
 class RolledBackError(Exception):
@@ -93,7 +93,7 @@ class CollapseGuard:
                 "Fork from a healthy checkpoint with another seed, a lower rate or a slower EMA.",
                 str(self._folder.path),
             )
-        limit = self._config.max_rollback_steps or _CHECKPOINTS * self._loop.checkpoint_every_steps
+        limit = self._config.max_rollback_steps or self._few_steps()
         if discards > limit:
             healthy = f"step {target}" if target else "none, but for the beginning"
             return CollapseError(
@@ -105,6 +105,12 @@ class CollapseGuard:
             )
         self._go_back(target, alarm.reason)
         return RolledBackError(f"{alarm.reason} at step {step}; back to step {target}")
+
+    def _few_steps(self) -> int:
+        """How many steps may be discarded if nobody has said: fewer than the monitor needs to see a
+        fall would make every rollback too long."""
+        seen = (self._config.window + self._config.patience) * self._loop.log_every_steps
+        return max(_CHECKPOINTS * self._loop.checkpoint_every_steps, 2 * seen)
 
     def _target(self, healthy_until: int) -> int:
         """The newest checkpoint that is whole and healthy; 0 is the beginning."""

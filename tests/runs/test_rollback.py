@@ -30,7 +30,7 @@ def tree(tiny_tree: Tree) -> Tree:
         "checkpoint_every_steps": 3,
         "image_every_steps": 60,
     }
-    tiny_tree["monitor"] = {"window": 10, "max_rollback_steps": 60}
+    tiny_tree["monitor"] = {"window": 10}
     return tiny_tree
 
 
@@ -90,9 +90,8 @@ def test_a_run_that_may_not_go_back_ends(tree: Tree, policy: Tree) -> None:
 
 @pytest.mark.integration
 def test_a_run_that_would_discard_too_much_ends(tree: Tree) -> None:
-    """Four checkpoints are 12 steps here, patience and window are longer: nothing is touched."""
-    tree["monitor"]["max_rollback_steps"] = None
-    tree["loop"]["checkpoint_every_steps"] = 1
+    """And says how many steps it would be; nothing is touched."""
+    tree["monitor"]["max_rollback_steps"] = 4
     with pytest.raises(CollapseError, match="would discard") as caught:
         pretrain_plain(tree)
     folder = RunFolder(tree["run_dir"])
