@@ -153,7 +153,7 @@ def results_table(results: list[Any]) -> Table:
         metrics = "  ".join(
             f"{name} {result.test[name]:.3f} [{low:.3f}, {high:.3f}]"
             for name, (low, high) in result.intervals.items()
-            if name in SHOWN[result.task.kind]
+            if name in SHOWN[result.task.kind][:3]
         )
         table.add_row(result.task.name, result.features, metrics)
     return table

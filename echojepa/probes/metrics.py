@@ -19,10 +19,10 @@ Scores = Mapping[str, Floats]
 """By name, one value per row of weights, [R]."""
 
 SHOWN = {
-    "regression": ("mae", "rmse", "r2", "pearson", "spearman", "slope", "bias"),
+    "regression": ("mae", "r2", "pearson", "rmse", "spearman", "slope", "bias"),
     "classification": ("balanced_accuracy", "auroc", "auprc", "macro_f1", "kappa", "ece"),
 }
-"""The scores that people see first; files hold all of them."""
+"""The scores that people see first, the foremost three in a terminal; files hold all of them."""
 HEADLINE = {"regression": "mae", "classification": "balanced_accuracy"}
 """The score that choices are made by. Rare classes weigh in it as much as common ones. (An area
 would be as good where the commonest class is said always.)"""

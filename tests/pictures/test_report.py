@@ -121,7 +121,7 @@ def test_the_page_needs_nothing_from_outside(full: str) -> None:
 def test_tables_hold_the_test_metrics(full: str, results: list[ProbeResult]) -> None:
     page = Page(full)
     assert page.tags.count("table") == 2
-    assert page.rows[0][:4] == ["features", "mae", "rmse", "r2"]
+    assert page.rows[0][:4] == ["features", "mae", "r2", "pearson"]
     assert page.rows[4][:4] == ["features", "balanced accuracy", "auroc", "auprc"]
     for row, result in zip(page.rows[1:4] + page.rows[5:8], results, strict=True):
         names = SHOWN[result.task.kind]
