@@ -10,6 +10,7 @@ import pytest
 import torch
 from support.s3 import Behaviour, served
 
+from echojepa.data.manifest.file import read_manifest, with_absolute_uris, write_manifest
 from echojepa.phantom import PhantomConfig, write_phantom
 
 if TYPE_CHECKING:
@@ -56,6 +57,13 @@ def phantom_manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
         seed=3,
     )
     return write_phantom(config, tmp_path_factory.mktemp("phantom"))
+
+
+@pytest.fixture
+def copied(phantom_manifest: Path, tmp_path: Path) -> Path:
+    """A manifest of the phantom's videos that a test may change."""
+    table = with_absolute_uris(read_manifest(phantom_manifest), phantom_manifest.parent)
+    return write_manifest(table, tmp_path / "manifest.parquet")
 
 
 @pytest.fixture(scope="session")

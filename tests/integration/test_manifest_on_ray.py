@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.clips import change
 from typer.testing import CliRunner, Result
 
 from echojepa.cli.main import app
-from echojepa.data.manifest.file import read_manifest, with_absolute_uris, write_manifest
+from echojepa.data.manifest.file import read_manifest
 from echojepa.errors import ConfigError, ManifestError, StorageError
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ray_cluster")]
@@ -19,21 +19,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ray_cluster")]
 def run(*arguments: str | Path) -> Result:
     """`echojepa manifest` inside this process, by the cluster of the tests."""
     return CliRunner().invoke(app, ["manifest", *map(str, arguments)])
-
-
-@pytest.fixture
-def copied(phantom_manifest: Path, tmp_path: Path) -> Path:
-    """A manifest of the phantom's videos that a test may change."""
-    table = with_absolute_uris(read_manifest(phantom_manifest), phantom_manifest.parent)
-    return write_manifest(table, tmp_path / "manifest.parquet")
-
-
-def change(path: Path, column: str, row: int, value: object) -> None:
-    """Overwrite one cell of a manifest, unchecked."""
-    table = pq.read_table(path)
-    rows = table.to_pylist()
-    rows[row][column] = value
-    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
 
 
 def test_good_files(phantom_manifest: Path, copied: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import av
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from echojepa.data.decode.frames import DecoderName, ReadConfig, open_video
 from echojepa.data.decode.timeline import VideoInfo, nearest
@@ -224,3 +225,11 @@ def clip_rows(count: int = 4, **changes: Iterable[Any] | None) -> pa.Table:
         **changes,
     }
     return pa.table({name: values for name, values in columns.items() if values is not None})
+
+
+def change(path: Path, column: str, row: int, value: object) -> None:
+    """Overwrite one cell of a manifest, unchecked."""
+    table = pq.read_table(path)
+    rows = table.to_pylist()
+    rows[row][column] = value
+    pq.write_table(pa.Table.from_pylist(rows, table.schema), path)
