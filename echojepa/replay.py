@@ -92,7 +92,7 @@ def replay(config: PretrainConfig, step: int, device: torch.device) -> Replay:
         UserError: as `pretrain`.
     """
     folder = RunFolder(config.run_dir)
-    if not folder.identity() or not 0 <= step < config.loop.num_steps:
+    if not 0 <= step < config.loop.num_steps:
         raise ConfigError(
             f"there is no step {step}", f"Steps are 0 to {config.loop.num_steps - 1}."
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from echojepa.data.block import BlockDecoder, DataConfig
-from echojepa.data.manifest.file import manifest_fingerprint
+from echojepa.data.node_cache import known_fingerprint, node_folder
 from echojepa.data.problem import Problem
 from echojepa.errors import UserError
 from echojepa.randomness import Seeds
@@ -41,7 +41,7 @@ def look(run_dir: str, token: str, manifest: str, object_store_bytes: int = 0) -
     """Report on this node."""
     sees_run = Path(token).is_file()
     try:
-        fingerprint = manifest_fingerprint(manifest)
+        fingerprint = known_fingerprint(Path(manifest), node_folder())
     except (UserError, OSError) as error:
         fingerprint = str(error)
     return NodeReport(

@@ -220,11 +220,11 @@ def _writer_from(folder: RunFolder, start: int) -> SummaryWriter:
     writer = SummaryWriter(str(folder.tensorboard), purge_step=start + 1)
     config = (folder.path / "config.yaml").read_text()
     writer.add_text("config", "    " + config.replace("\n", "\n    "))
-    *_, before, _ = [{"rollbacks": 0}, {"rollbacks": 0}, *folder.attempts()]
-    for number, line in enumerate(folder.interventions(), start=1):
-        if number > before.get("rollbacks", 0):  # the others stand there already
-            writer.add_text("rollbacks", line["reason"], line["step"])
-            writer.add_scalar("health/rollbacks", number, line["step"])
+    earlier = folder.attempts()[:-1]
+    known = earlier[-1].get("rollbacks", 0) if earlier else 0  # an earlier start wrote these
+    for number, line in list(enumerate(folder.interventions(), start=1))[known:]:
+        writer.add_text("rollbacks", line["reason"], line["step"])
+        writer.add_scalar("health/rollbacks", number, line["step"])
     return writer
 
 

@@ -91,9 +91,10 @@ class PatientDigests:
         Raises:
             CheckpointError: the file is damaged.
         """
-        places = [folder / FILE, folder.parent.parent / FILE]
-        file = next((place for place in places if place.is_file()), None)
-        if file is None:
+        if folder.parent.name == "checkpoints":
+            folder = folder.parent.parent
+        file = folder / FILE
+        if not file.is_file():
             return None
         try:
             table = pq.read_table(file)
