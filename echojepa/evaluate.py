@@ -126,7 +126,7 @@ def rows_to_encode(config: EvaluateConfig) -> pa.Table:
     return table
 
 
-class Reading(NamedTuple):
+class Provenance(NamedTuple):
     """What a reader must know of the test split."""
 
     pretraining: Pretraining
@@ -176,14 +176,15 @@ def evaluate(config: EvaluateConfig, features: Features) -> list[ProbeResult]:
     out = Path(config.out)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        reading = Reading(
+        reading = Provenance(
             pretraining_of(Path(config.encoder), table, config.overlap),
             note_reading(out, fingerprint(config)),
         )
         _write_results(config, out, results, curve, features, reading)
         predictions = [line for result in results for line in lines_of(result)]
         pq.write_table(pa.Table.from_pylist(predictions), out / "predictions.parquet")
-        report = replace(_report(config, results, features, reading), label_curve=curve)
+        report = _report(config, table, results, features, reading)
+        report = replace(report, label_curve=curve)
         write_report(report, out / "report.html")
     except OSError as error:
         raise StorageError(
@@ -219,7 +220,7 @@ def _write_results(
     results: list[ProbeResult],
     curve: list[CurvePoint],
     features: Features,
-    reading: Reading,
+    reading: Provenance,
 ) -> None:
     content = {
         "encoder": Path(config.encoder).name,
@@ -236,7 +237,11 @@ def _write_results(
 
 
 def _report(
-    config: EvaluateConfig, results: list[ProbeResult], features: Features, reading: Reading
+    config: EvaluateConfig,
+    table: pa.Table,
+    results: list[ProbeResult],
+    features: Features,
+    reading: Provenance,
 ) -> Report:
     curves: list[dict[str, Any]] = []
     facts = {
@@ -254,22 +259,21 @@ def _report(
             "source commit": str(identity["git_commit"])[:12],
             "manifest SHA-256": identity["manifest_fingerprint"][:16],
         }
-        pictures = _pictures(config, folder.config_tree(), features.readable())
+        pictures = _pictures(config, folder.config_tree(), _only(table, features.readable()))
     unread = [p for p in features.problems if p is not None]
     return Report(results=results, curves=curves, pictures=pictures, facts=facts, unread=unread)
 
 
 def _pictures(
-    config: EvaluateConfig, run: dict[str, Any], readable: set[str]
+    config: EvaluateConfig, run: dict[str, Any], rows: pa.Table
 ) -> list[NDArray[np.uint8]]:
-    """Some readable clips with the masks the run trained with."""
+    """Some of the rows' clips with the masks the run trained with."""
     clip = evaluation_clip(config)
     where = f"{config.run_dir}/config.yaml"
     model = validate(run["model"], ModelConfig, where)
     objective = validate(run["objective"], AnyObjective, where).build(
         model, model.encoder.grid(clip.num_frames, clip.size, clip.size), Seeds(run["seed"])
     )
-    rows = _only(rows_to_encode(config), readable)
     picked = pick(rows["clip_id"].to_pylist(), _NUM_PICTURES, seed=1)
     by_id = {row["clip_id"]: row for row in _only(rows, picked).to_pylist()}
     chosen = [by_id[clip_id] for clip_id in picked]

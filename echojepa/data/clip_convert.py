@@ -173,15 +173,7 @@ def _data_sets(
                 "Change data.mixture.shares, data.where or the manifest.",
                 path,
             )
-    return {
-        name: (
-            RowFilter(
-                where.expression & (pc.field(by).cast(pa.string()) == name), (*where.columns, by)
-            ),
-            found[name],
-        )
-        for name in mixture.per_period()
-    }
+    return {name: (where.among(by, [name]), found[name]) for name in mixture.per_period()}
 
 
 def main() -> int:

@@ -165,18 +165,8 @@ def random_view(seeds: Seeds, s: int, row: dict[str, Any], clip: ClipConfig) -> 
     return window, crop_box(row["height"], row["width"], clip, rng)
 
 
-def centre_view(row: dict[str, Any], clip: ClipConfig, part: float = 0.5) -> tuple[Window, Box]:
-    """The deterministic window and full-height central crop used by evaluation.
-
-    `part` places the window: 0 at the start of the video, 1 at its end.
-    """
-    timing = Timing.of(row)
-    window = window_at(part * timing.latest_start(clip), timing, clip)
-    return window, square_box(row["height"], row["width"])
-
-
 def square_box(height: int, width: int) -> Box:
-    """The largest central square."""
+    """The largest central square: what evaluation looks at."""
     side = min(height, width)
     return Box((height - side) // 2, (width - side) // 2, side, side)
 

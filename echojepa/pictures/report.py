@@ -21,7 +21,6 @@ from echojepa.probes.intervals import differences
 from echojepa.probes.linear import ProbeResult
 from echojepa.probes.metrics import HEADLINE, SHOWN, confusion
 from echojepa.probes.predictions import Predictions
-from echojepa.probes.results import by_group
 
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9822b", "#8a8f98"
 _COLOURS = {"pretrained": _BLUE, "random weights": _ORANGE, "predict mean": _GREY}
@@ -157,7 +156,7 @@ def _scatter(results: list[ProbeResult]) -> str:
 def _groups_table(results: list[ProbeResult]) -> str:
     """The headline score of every group of columns that tell several apart."""
     metric = HEADLINE[results[0].task.kind]
-    found = {r.features: by_group(r.predictions) for r in results}
+    found = {r.features: r.by_group for r in results}
     lines = next(iter(found.values()))
     values = Counter(line["column"] for line in lines)
     told = [i for i, line in enumerate(lines) if values[line["column"]] > 1]

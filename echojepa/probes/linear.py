@@ -8,6 +8,8 @@ applied to.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +46,18 @@ class ProbeResult:
     def intervals(self) -> dict[str, Interval]:
         """95% intervals of the test scores over patients."""
         return intervals(self.drawn)
+
+    @cached_property
+    def by_group(self) -> list[dict[str, Any]]:
+        """The test scores of every group, with intervals over its own patients."""
+        found = []
+        for column, values in self.predictions.groups.items():
+            for value in np.unique(values).tolist():
+                part = self.predictions.only(values == value)
+                drawn = part.scores(patient_draws(part.patients))
+                scores = {"test": part.metrics(), "test_intervals": intervals(drawn)}
+                found.append({"column": column, "value": value, **part.counts(), **scores})
+        return found
 
 
 def fit_probe(task: Task, labels: Labels, name: str, features: Floats) -> ProbeResult:

@@ -64,6 +64,10 @@ class Predictions:
             return classification_metrics(self.truth, self.output, self.classes)
         return regression_metrics(self.truth, self.output, self.task.cutoffs)
 
+    def counts(self) -> dict[str, int]:
+        """How many there are, and of how many patients."""
+        return {"num_test": len(self.ids), "num_test_patients": len(np.unique(self.patients))}
+
     def only(self, part: NDArray[np.bool_]) -> Predictions:
         """Some of them."""
         return Predictions(

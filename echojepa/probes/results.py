@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from echojepa.probes.intervals import differences, intervals, patient_draws
+from echojepa.probes.intervals import differences
 from echojepa.probes.linear import ProbeResult
-from echojepa.probes.predictions import Predictions
 
 
 def described(result: ProbeResult) -> dict[str, Any]:
@@ -18,12 +15,12 @@ def described(result: ProbeResult) -> dict[str, Any]:
         "features": result.features,
         "regularisation": result.regularisation,
         "level": "study" if result.task.by_study else "clip",
-        **_counts(result.predictions),
+        **result.predictions.counts(),
         "val": result.val,
         "test": result.test,
         "test_intervals": result.intervals,
         "classes_not_in_training": result.predictions.unknown_classes,
-        "groups": by_group(result.predictions),
+        "groups": result.by_group,
     }
 
 
@@ -52,21 +49,4 @@ def differences_to(name: str, results: list[ProbeResult]) -> list[dict[str, Any]
             if ours.features == name != theirs.features and ours.task is theirs.task:
                 line = {"task": ours.task.name, "minus": theirs.features}
                 found.append({**line, "intervals": differences(ours.drawn, theirs.drawn)})
-    return found
-
-
-def _counts(predictions: Predictions) -> dict[str, int]:
-    patients = len(np.unique(predictions.patients))
-    return {"num_test": len(predictions.ids), "num_test_patients": patients}
-
-
-def by_group(predictions: Predictions) -> list[dict[str, Any]]:
-    """The test scores of every group, with intervals over its own patients."""
-    found = []
-    for column, values in predictions.groups.items():
-        for value in np.unique(values).tolist():
-            part = predictions.only(values == value)
-            drawn = part.scores(patient_draws(part.patients))
-            scores = {"test": part.metrics(), "test_intervals": intervals(drawn)}
-            found.append({"column": column, "value": value, **_counts(part), **scores})
     return found

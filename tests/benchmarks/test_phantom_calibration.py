@@ -29,7 +29,7 @@ from support.paths import ROOT
 from echojepa.config import load
 from echojepa.data.decode.frames import ReadConfig, open_video
 from echojepa.data.manifest.file import read_manifest
-from echojepa.data.sampling import ClipConfig, centre_view, crop_resize
+from echojepa.data.sampling import ClipConfig, crop_resize, square_box
 from echojepa.encoders.ours import RandomSource
 from echojepa.launch.phantom import launch
 from echojepa.models.encoder import EncoderConfig
@@ -69,7 +69,7 @@ def decoded(folder: Path, row: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, 
     """A clip, a still and the size of the file."""
     uri = str(folder / row["uri"])
     clip = load_view({**row, "uri": uri}, CLIP, ReadConfig())[..., 1]
-    _, box = centre_view(row, CLIP)
+    box = square_box(row["height"], row["width"])
     any_frame = int(row["clip_id"], 16) % row["num_frames"]
     still = open_video(uri).frames([any_frame], row["num_frames"])
     return clip, crop_resize(still, box, STILL_SIZE)[..., 1], Path(uri).stat().st_size

@@ -138,14 +138,19 @@ def test_expired_credentials_are_waited_for_though_others_were_read(
         fetch(wanted, 2.0)
 
 
+def put(port: int, key: str, content: bytes) -> None:
+    """Write an object whose key is taken literally."""
+    filesystem, bucket = pa.fs.FileSystem.from_uri(url(port, "videos"))
+    with filesystem.open_output_stream(f"{bucket}/{key}") as stream:
+        stream.write(content)
+
+
 @pytest.mark.parametrize("key", ["#1.mp4", "a?b=c.mp4", "100%.mp4", "a%20b.mp4", "a b/ü.mp4"])
 def test_a_key_is_taken_as_it_stands(
     s3_server: tuple[int, Behaviour], behaviour: Behaviour, remote_manifest: Path, key: str
 ) -> None:
     del behaviour, remote_manifest
-    filesystem, bucket = pa.fs.FileSystem.from_uri(url(s3_server[0], "videos"))
-    with filesystem.open_output_stream(f"{bucket}/{key}") as stream:
-        stream.write(key.encode())
+    put(s3_server[0], key, key.encode())
     assert fetch(url(s3_server[0], f"videos/{key}"), 10.0).content == key.encode()
 
 
@@ -153,9 +158,7 @@ def test_a_dicom_behind_a_url_is_one(
     s3_server: tuple[int, Behaviour], behaviour: Behaviour, remote_manifest: Path, dicom: str
 ) -> None:
     del behaviour, remote_manifest
-    filesystem, bucket = pa.fs.FileSystem.from_uri(url(s3_server[0], "videos"))
-    with filesystem.open_output_stream(f"{bucket}/IM_0042") as stream:
-        stream.write(Path(dicom).read_bytes())
+    put(s3_server[0], "IM_0042", Path(dicom).read_bytes())
     uri = url(s3_server[0], "videos/IM_0042")
     assert probe(uri) == probe(dicom)
     assert np.array_equal(read_frames(uri, [7]), read_frames(dicom, [7]))

@@ -14,9 +14,10 @@ from echojepa.config import validate
 from echojepa.data.sampling import (
     Box,
     ClipConfig,
-    centre_view,
+    even_windows,
     random_view,
     rows_of,
+    square_box,
     window_at,
 )
 from echojepa.errors import ClipError, ConfigError
@@ -191,18 +192,18 @@ def test_draw_rejects_as_configured() -> None:
         random_view(Seeds(0), 0, {**ROW, "native_fps": 20.0}, ClipConfig(above_native="reject"))
 
 
-def test_centre_view() -> None:
+def test_even_windows_and_the_central_square() -> None:
     clip = ClipConfig(num_frames=16, fps=25.0)
-    window, box = centre_view(ROW, clip)
-    assert same((window, box), centre_view(ROW, clip))
+    (window,) = even_windows(ROW, clip, 1)
+    box = square_box(ROW["height"], ROW["width"])
+    assert same((window, box), (even_windows(ROW, clip, 1)[0], box))
     assert box == Box(top=0, left=40, height=240, width=240)
     assert window.seconds[[0, -1]].mean() == pytest.approx(119 / 50 / 2)
-    assert centre_view(ROW, clip, part=0.0)[0].seconds[0] == 0
-    assert centre_view(ROW, clip, part=1.0)[0].seconds[-1] == pytest.approx(119 / 50)
-    tall = centre_view({**ROW, "height": 321, "width": 200}, clip)[1]
-    assert tall == Box(top=60, left=0, height=200, width=200)
-    mirrored = centre_view(ROW, clip.model_copy(update={"flip": True}))
-    assert same(mirrored, (window, box))
+    assert even_windows(ROW, clip, 2)[0].seconds[0] == 0
+    assert even_windows(ROW, clip, 2)[1].seconds[-1] == pytest.approx(119 / 50)
+    assert square_box(321, 200) == Box(top=60, left=0, height=200, width=200)
+    (mirrored,) = even_windows(ROW, clip.model_copy(update={"flip": True}), 1)
+    assert same((mirrored, box), (window, box))
 
 
 @pytest.mark.parametrize(

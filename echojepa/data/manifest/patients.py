@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from echojepa.data.manifest.file import scan_manifest
-from echojepa.data.manifest.schema import ClipFilter, RowFilter
+from echojepa.data.manifest.schema import ClipFilter
 from echojepa.data.mixture import MixtureConfig
 from echojepa.durable import flush
 from echojepa.errors import CheckpointError, first_line
@@ -47,8 +47,7 @@ class PatientDigests:
         """Of the rows of a manifest that a run uses; the manifest is streamed."""
         keep = where.rows()
         if mixture is not None:
-            named = pc.field(mixture.by).cast(pa.string()).isin(list(mixture.shares))
-            keep = RowFilter(keep.expression & named, (*keep.columns, mixture.by))
+            keep = keep.among(mixture.by, mixture.shares)
         patients: set[str] = set()
         for batch in scan_manifest(manifest, ("patient_id",), keep):
             patients.update(pc.unique(batch["patient_id"]).to_pylist())

@@ -7,6 +7,7 @@ minute, ...).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -61,6 +62,11 @@ class RowFilter(NamedTuple):
     expression: pc.Expression
     columns: tuple[str, ...]
     """What the expression looks at."""
+
+    def among(self, column: str, values: Iterable[str]) -> RowFilter:
+        """Only those of these rows that have one of some texts in a column."""
+        named = pc.field(column).cast(pa.string()).isin(pa.array(values, pa.string()))
+        return RowFilter(self.expression & named, (*self.columns, column))
 
 
 class ClipFilter(Strict):
