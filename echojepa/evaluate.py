@@ -24,7 +24,7 @@ from echojepa.data.manifest.file import manifest_fingerprint
 from echojepa.data.problem import Problem
 from echojepa.data.sampling import ClipConfig
 from echojepa.encoders.frozen import EncoderSource
-from echojepa.encoders.ours import ExportedSource, RandomSource
+from echojepa.encoders.ours import OurSource
 from echojepa.errors import StorageError
 from echojepa.models.weights import read_config
 from echojepa.objectives.kinds import AnyObjective
@@ -144,11 +144,11 @@ def extractor(config: EvaluateConfig) -> Callable[[], FeatureExtractor]:
     Raises:
         CheckpointError: `config.encoder` is no encoder folder.
     """
-    architecture, _ = read_config(Path(config.encoder))
-    clip = evaluation_clip(config)
+    evaluation_clip(config)
+    path = str(Path(config.encoder).resolve())
     sources: dict[str, EncoderSource] = {
-        PRETRAINED: ExportedSource(str(Path(config.encoder).resolve()), clip),
-        RANDOM: RandomSource(architecture, clip, config.random_seed),
+        PRETRAINED: OurSource(path=path),
+        RANDOM: OurSource(path=path, random_seed=config.random_seed),
     }
     return lambda: FeatureExtractor(sources, config.features, config.read)
 

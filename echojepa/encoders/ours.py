@@ -1,56 +1,64 @@
-"""Encoders of this package: exported by a run, or with random weights to stand beside one."""
+"""Encoders of this package: exported by a run, or with random weights of a stated size."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import nn
 
+from echojepa.config import validate
 from echojepa.data.sampling import ClipConfig
 from echojepa.encoders.frozen import TokenFeatures
+from echojepa.encoders.source import NetworkEncoder, Source
 from echojepa.models.encoder import EncoderConfig, VideoEncoder, normalise
-from echojepa.models.weights import load_encoder
+from echojepa.models.weights import load_encoder, read_config
 
 
-class OurEncoder:
-    """A `VideoEncoder` as a `FrozenEncoder`."""
+class OurNetwork(nn.Module):
+    """A `VideoEncoder` that takes pixels as they are."""
 
-    def __init__(self, encoder: VideoEncoder, clip: ClipConfig) -> None:
-        encoder = encoder.eval().requires_grad_(False)
-        self._encoder = encoder.cuda() if torch.cuda.is_available() else encoder
-        self.clip = clip
+    def __init__(self, encoder: VideoEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
 
-    @torch.inference_mode()
-    def encode(self, clips: NDArray[np.uint8]) -> TokenFeatures:
-        """See `FrozenEncoder`."""
-        device = next(self._encoder.parameters()).device
-        pixels = normalise(torch.from_numpy(clips).to(device), torch.float32)
-        return TokenFeatures(self._encoder(pixels), self._encoder.config.grid(*pixels.shape[2:]))
+    def forward(self, clips: torch.Tensor) -> TokenFeatures:
+        """uint8 clips [B, T, H, W, 3] to tokens [B, N, D]."""
+        pixels = normalise(clips, torch.float32)
+        return TokenFeatures(self.encoder(pixels), self.encoder.config.grid(*pixels.shape[2:]))
 
 
-@dataclass(frozen=True)
-class ExportedSource:
-    """An encoder folder; see `EncoderSource`."""
+class OurSource(Source):
+    """An encoder folder, as a run exports it and `echojepa import-weights` writes it."""
 
-    folder: str
-    clip: ClipConfig
+    kind: Literal["ours"] = "ours"
+    path: str
+    """Encoder folder."""
 
-    def load(self) -> OurEncoder:
+    def load(self) -> NetworkEncoder:
         """See `EncoderSource`."""
-        return OurEncoder(load_encoder(self.folder), self.clip)
+        config, tree = read_config(Path(self.path))
+        clip = validate(tree, ClipConfig, f"{self.path}/config.json")
+        if self.random_seed is not None:
+            return UntrainedSource(
+                encoder=config, clip=clip, random_seed=self.random_seed, precision=self.precision
+            ).load()
+        return NetworkEncoder(OurNetwork(load_encoder(self.path)), clip, self.precision)
 
 
-@dataclass(frozen=True)
-class RandomSource:
-    """An encoder whose weights are drawn from a seed; see `EncoderSource`."""
+class UntrainedSource(Source):
+    """Our architecture in any size, its weights drawn from a seed."""
 
-    config: EncoderConfig
+    kind: Literal["untrained"] = "untrained"
+    encoder: EncoderConfig
+    """Its size."""
     clip: ClipConfig
-    seed: int = 0
+    """Frames, rate and size of the clips it is shown."""
+    random_seed: int = 0
+    """Of the weights."""
 
-    def load(self) -> OurEncoder:
+    def load(self) -> NetworkEncoder:
         """See `EncoderSource`."""
-        torch.manual_seed(self.seed)
-        return OurEncoder(VideoEncoder(self.config), self.clip)
+        network = self.filled(lambda: VideoEncoder(self.encoder), {}, "")
+        return NetworkEncoder(OurNetwork(network), self.clip, self.precision)

@@ -30,7 +30,7 @@ from echojepa.config import load
 from echojepa.data.decode.frames import ReadConfig, open_video
 from echojepa.data.manifest.file import read_manifest
 from echojepa.data.sampling import ClipConfig, crop_resize, square_box
-from echojepa.encoders.ours import RandomSource
+from echojepa.encoders.ours import UntrainedSource
 from echojepa.launch.phantom import launch
 from echojepa.models.encoder import EncoderConfig
 from echojepa.on_ray.connect import ClusterConfig, connected
@@ -158,7 +158,7 @@ def few_labels(data: Data, seed: int) -> np.ndarray:
 def test_views_from_one_per_cent_of_the_labels(data: Data) -> None:
     answers, test = view_numbers(data), data.where("test")
     config = EncoderConfig(width=96, depth=3, num_heads=4, patch_size=8)
-    encoder = RandomSource(config, CLIP).load()
+    encoder = UntrainedSource(encoder=config, clip=CLIP).load()
     features = np.concatenate(
         [
             pool(

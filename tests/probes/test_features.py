@@ -15,7 +15,7 @@ from echojepa.data.decode.frames import ReadConfig, open_video
 from echojepa.data.manifest.file import read_manifest, with_absolute_uris
 from echojepa.data.sampling import ClipConfig
 from echojepa.encoders.frozen import PooledFeatures, TokenFeatures
-from echojepa.encoders.ours import RandomSource
+from echojepa.encoders.ours import UntrainedSource
 from echojepa.errors import ClipError
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import EncoderConfig
@@ -26,7 +26,10 @@ CLIP = ClipConfig(num_frames=4, fps=10.0, size=16)
 TINY = EncoderConfig(width=24, depth=1, num_heads=2, patch_size=8)
 HOW = FeatureConfig()
 MEAN = FeatureConfig(windows=1, parts=("mean",))
-SOURCES = {"random": RandomSource(TINY, CLIP, seed=1), "other": RandomSource(TINY, CLIP, seed=2)}
+SOURCES = {
+    name: UntrainedSource(encoder=TINY, clip=CLIP, random_seed=seed)
+    for name, seed in (("random", 1), ("other", 2))
+}
 
 
 @pytest.fixture
@@ -191,7 +194,9 @@ def test_a_batch_of_nothing_but_unreadable_clips(rows: list[dict[str, Any]]) -> 
 
 
 def test_an_encoder_that_wants_other_frames_gets_them(rows: list[dict[str, Any]]) -> None:
-    large = RandomSource(TINY, CLIP.model_copy(update={"size": 32, "num_frames": 6}), seed=1)
+    large = UntrainedSource(
+        encoder=TINY, clip=CLIP.model_copy(update={"size": 32, "num_frames": 6}), random_seed=1
+    )
     found = FeatureExtractor({**SOURCES, "large": large}, MEAN, ReadConfig())(rows)
     assert found["large"].shape == (7, 24)
     assert not np.allclose(found["large"], found["random"])

@@ -1,6 +1,7 @@
 """Weights of other people's software, in and out.
 
-published.py        files of published weights, read without running anything
+files.py            files of weights, read without running anything in them
+published.py        files of published V-JEPA weights, sorted into branches
 names.py            their names of weights, and ours
 dense.py            what V-JEPA 2.1 holds beyond V-JEPA 2
 import_weights.py   published weights to an encoder folder

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -15,21 +13,10 @@ from safetensors.torch import load_file
 
 from echojepa.errors import CheckpointError
 from echojepa.models.formats.dense import DenseNames, reads_levels
+from echojepa.models.formats.files import read_content
 from echojepa.models.formats.names import Tensors, from_huggingface, without_wrappers
 
 _TARGETS = ("target_encoder", "ema_encoder")
-_DAMAGE = (
-    OSError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    SafetensorError,
-    zipfile.BadZipFile,
-)
-"""What reading a damaged file may raise: the restricted unpickler checks little by itself."""
 
 
 @dataclass(frozen=True)
@@ -61,31 +48,7 @@ def read_published(source: Path) -> Published:
     """
     if source.is_dir():
         return _read_huggingface(source)
-    if not source.exists():
-        raise CheckpointError("no such file", "Check the path.", str(source))
-    try:
-        if source.suffix == ".safetensors":
-            return _branches(load_file(source))
-        if not zipfile.is_zipfile(source):
-            raise CheckpointError(
-                "not an archive that torch.save wrote",
-                "Save it again by torch 1.6 or newer.",
-                str(source),
-            )
-        content = torch.load(source, map_location="cpu", weights_only=True, mmap=True)
-    except UnpicklingError:
-        raise CheckpointError(
-            "the file is damaged, or holds more than tensors; code in it is never run",
-            "Use a file of plain tensors.",
-            str(source),
-        ) from None
-    except _DAMAGE as error:
-        raise CheckpointError(
-            f"the file cannot be read ({type(error).__name__})", "Fetch it again.", str(source)
-        ) from None
-    if not isinstance(content, dict):
-        raise CheckpointError("the file holds no state dict", "Use another.", str(source))
-    return _branches(content)
+    return _branches(read_content(source))
 
 
 def _branches(content: dict[str, Any]) -> Published:
