@@ -65,6 +65,10 @@ class CollapseError(UserError):
     """The representation has collapsed, and the run may not go back once more."""
 
 
+class IncompleteError(UserError):
+    """Parts of an evaluation failed; what could be done is done."""
+
+
 class AuditError(UserError):
     """The recorded sample indices show a lost, doubled or swapped clip."""
 

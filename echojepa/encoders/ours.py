@@ -36,6 +36,10 @@ class OurSource(Source):
     path: str
     """Encoder folder."""
 
+    def origin(self) -> Path:
+        """See `Source`."""
+        return Path(self.path)
+
     def load(self) -> NetworkEncoder:
         """See `EncoderSource`."""
         config, tree = read_config(Path(self.path))

@@ -16,11 +16,11 @@ from PIL import Image
 
 from echojepa.data.problem import Problem
 from echojepa.page import page, picture, section
-from echojepa.probes.efficiency import CurvePoint
+from echojepa.probes.fitting import ProbeResult
 from echojepa.probes.intervals import differences
-from echojepa.probes.linear import ProbeResult
 from echojepa.probes.metrics import HEADLINE, SHOWN, confusion
 from echojepa.probes.predictions import Predictions
+from echojepa.probes.suites.label_efficiency import CurvePoint
 
 _BLUE, _ORANGE, _GREY = "#1f5fa8", "#d9822b", "#8a8f98"
 _COLOURS = {"pretrained": _BLUE, "random weights": _ORANGE, "predict mean": _GREY}
@@ -123,7 +123,7 @@ def _clearly_best(results: list[ProbeResult], name: str) -> ProbeResult | None:
 
 def _scatter(results: list[ProbeResult]) -> str:
     """Predicted against true values of every feature set; below, Bland and Altman's plot."""
-    shown = [r for r in results if r.regularisation is not None]
+    shown = [r for r in results if r.chosen is not None]
     every = np.concatenate([x for r in shown for x in (r.predictions.truth, r.predictions.output)])
     low, high = float(every.min()) - 3, float(every.max()) + 3
     figure = Figure(figsize=(4.4 * len(shown), 7.4), layout="constrained")
@@ -180,7 +180,7 @@ def _groups_table(results: list[ProbeResult]) -> str:
 
 def _confusions(results: list[ProbeResult]) -> str:
     """Confusion matrices of every feature set."""
-    shown = [r for r in results if r.regularisation is not None]
+    shown = [r for r in results if r.chosen is not None]
     figure = Figure(figsize=(4.4 * len(shown), 3.8), layout="constrained")
     for index, result in enumerate(shown):
         said = result.predictions

@@ -1,0 +1,7 @@
+"""What is asked of an encoder beyond its test scores.
+
+label_efficiency.py   how many labels does it take?
+robustness.py         what do acoustic corruptions cost?
+transfer.py           does a probe hold on other people's patients?
+cardiobench.py        predictions in the columns that the public benchmark scores
+"""
