@@ -115,7 +115,7 @@ def _facts(file: Path) -> dict[str, str]:
 def _row(split: str | None, cells: Cells) -> dict[str, Any]:
     if split is None:
         raise ClipError("list", "no_split", "no list of database_split names the patient")
-    cells.label("FrameRate", LEAST_FPS, MOST_FPS)
+    cells.label("FrameRate", LEAST_FPS, MOST_FPS)  # or no video can be made
     age = cells.known("Age", 0, 120)
     frames = {name: cells.known(name, 1, _MOST_FRAMES) for name in ("ED", "ES")}
     return {

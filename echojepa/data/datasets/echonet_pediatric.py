@@ -6,8 +6,9 @@
 `FileName` is PATIENT-STUDY-NUMBER.avi: the data set says nowhere else whose a video is, and its
 authors read it so (Reddy et al., J Am Soc Echocardiogr 36, 2023). `Split` is the patient's fold, 0
 to 9, and the data set does not say which fold is the test set: `Folds` must be named. EF is a
-study's, in percent; Age is in years, Weight in kg, Height in cm. Manifest columns beside the
-standard ones: lvef, sex, age, age_band, weight_kg, height_cm, fold.
+study's, in percent; Age is in years, Weight in kg, Height in cm. The view PSAX is called so because
+no list says at which level it is. Manifest columns beside the standard ones: lvef, sex, age,
+age_band, weight_kg, height_cm, fold.
 """
 
 from __future__ import annotations
