@@ -6,6 +6,7 @@ clip_convert.py   the rows one job uses, as an Arrow file
 clip_table.py     the same, mapped into memory
 mixture.py        shares of several data sets
 sampling.py       (seed, s) to clip, window and crop
+datasets/         manifest rows from public data sets' own lists
 decode/           frames out of video files
 problem.py        why a clip could not be used
 stream.py         the plan: which sample sits in which block
