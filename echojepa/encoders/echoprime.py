@@ -76,6 +76,10 @@ class EchoPrimeSource(Source):
     """Clips per forward pass. Few, because each takes 0.3 GB while it is encoded in float32, and on
     GPUs up to twice that where `torch.backends.cudnn.benchmark` is switched on."""
 
+    def origin(self) -> Path:
+        """See `Source`."""
+        return Path(self.weights)
+
     def load(self) -> NetworkEncoder:
         """See `EncoderSource`."""
         encoder = self.filled(video_encoder, read_tensors(Path(self.weights)), self.weights)

@@ -100,6 +100,10 @@ class PanEchoSource(Source):
     """Frame rate of the clips. The published code takes consecutive frames at whatever rate a video
     was stored; 30 is a usual one, and makes a clip of 16 frames last half a second."""
 
+    def origin(self) -> Path:
+        """See `Source`."""
+        return Path(self.weights)
+
     def load(self) -> NetworkEncoder:
         """See `EncoderSource`."""
         tensors = _backbone(read_tensors(Path(self.weights), "weights"), self.weights)
