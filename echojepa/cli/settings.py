@@ -51,7 +51,7 @@ def settings(
         default = f" = {setting.default}" if setting.default else ""
         bounds = f", {setting.bounds}" if setting.bounds else ""
         free = "  [may change at resume]" if setting.changeable else ""
-        out.print(f"{setting.key}{default}  ({setting.type}{bounds}){free}")
+        out.print(f"{setting.title}{default}  ({setting.type}{bounds}){free}")
         out.print(f"    {setting.meaning}")
 
 
