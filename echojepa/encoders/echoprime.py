@@ -19,7 +19,7 @@ from torch import nn
 
 from echojepa.data.sampling import ClipConfig
 from echojepa.encoders.frozen import PooledFeatures
-from echojepa.encoders.pixels import prepare
+from echojepa.encoders.pixels import standardised
 from echojepa.encoders.source import NetworkEncoder, Source
 from echojepa.models.formats.files import read_tensors
 
@@ -50,7 +50,7 @@ class EchoPrimeNetwork(nn.Module):
 
     def forward(self, clips: torch.Tensor) -> PooledFeatures:
         """uint8 clips [B, T, H, W, 3], T <= FRAMES, to features [B, D]."""
-        pixels = prepare(clips, SIZE, _MEAN, _STD)
+        pixels = standardised(clips, SIZE, _MEAN, _STD)
         # What a clip lacks is 0 after normalising, the mean colour, and not black frames before.
         whole = pixels.new_zeros(len(clips), 3, FRAMES, SIZE, SIZE)
         whole[:, :, : clips.shape[1]] = pixels

@@ -20,7 +20,7 @@ from torch import nn
 
 from echojepa.data.sampling import ClipConfig
 from echojepa.encoders.frozen import PooledFeatures
-from echojepa.encoders.pixels import prepare
+from echojepa.encoders.pixels import standardised
 from echojepa.encoders.source import NetworkEncoder, Source
 from echojepa.errors import CheckpointError
 from echojepa.models.encoder import MEAN, STD
@@ -55,7 +55,7 @@ class PanEchoNetwork(nn.Module):
 
     def forward(self, clips: torch.Tensor) -> PooledFeatures:
         """uint8 clips [B, T, H, W, 3] to features [B, D]."""
-        planes = prepare(
+        planes = standardised(
             clips, SIZE, tuple(255 * v for v in MEAN), tuple(255 * v for v in STD)
         )  # [B, 3, T, SIZE, SIZE]
         # The published code reshapes the planes of a clip, ordered by colour and then by frame,

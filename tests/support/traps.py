@@ -1,4 +1,4 @@
-"""A file that runs code when it is unpickled."""
+"""Files that would do something if they were unpickled."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 class Trap:
-    """Pickles into a call that creates a file."""
+    """Touches a path when it is unpickled."""
 
-    def __init__(self, sprung: Path) -> None:
-        self._sprung = sprung
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self._sprung,)
+        return Path.touch, (self._path,)
