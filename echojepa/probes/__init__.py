@@ -3,6 +3,7 @@
 tasks.py       what is predicted, from which clips
 features.py    frozen features of clips
 linear.py      ridge and logistic probes
+grid/          many trained heads at once on frozen tokens, of which one is chosen
 metrics.py     scores
 predictions.py what was said of clips or studies
 results.py     all of it as plain JSON

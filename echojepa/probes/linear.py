@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from echojepa.probes.intervals import Interval, intervals, patient_draws
-from echojepa.probes.metrics import HEADLINE, Floats, Scores
+from echojepa.probes.metrics import HEADLINE, Floats, Scores, goodness
 from echojepa.probes.predictions import Predictions, predictions_of
 from echojepa.probes.tasks import Labels, Task
 
@@ -73,7 +73,8 @@ def fit_probe(task: Task, labels: Labels, name: str, features: Floats) -> ProbeR
         model = _model(task, strength)
         said = {f"{step}__sample_weight": weights for step, _ in model.steps}
         model.fit(features[train], labels.values[train], **said)
-        score = _headline(task, _said(model, features, labels, val).metrics())
+        scores = _said(model, features, labels, val).metrics()
+        score = goodness(task.kind, scores[HEADLINE[task.kind]])
         if best is None or score > best[0]:
             best = (score, strength, model)
     assert best is not None
@@ -124,9 +125,3 @@ def _said(
     if labels.task.kind == "regression":
         return predictions_of(labels, part, model.predict(shown), np.empty(0))
     return predictions_of(labels, part, model.predict_proba(shown), model.classes_)
-
-
-def _headline(task: Task, scores: dict[str, float]) -> float:
-    """What is maximised on validation."""
-    score = scores[HEADLINE[task.kind]]
-    return -score if task.kind == "regression" else score

@@ -9,7 +9,7 @@ Shapes: n predictions, C classes, R rows of weights.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -128,6 +128,11 @@ def classification_scores(
         "brier": _mean(squared, weights),
         "ece": _calibration_error(probabilities.max(axis=1), correct, weights),
     }
+
+
+def goodness(kind: Literal["regression", "classification"], headline: float) -> float:
+    """What choices maximise: the headline score, turned so that more is better."""
+    return -headline if kind == "regression" else headline
 
 
 def confusion(truth: NDArray[Any], predicted: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
