@@ -10,4 +10,6 @@ decode/           frames out of video files
 problem.py        why a clip could not be used
 stream.py         the plan: which sample sits in which block
 block.py          a block of clips, decoded and proven
+encode.py         the way back: frames to the bytes of a video
+corrupt.py        videos as worse machines and windows would show them
 """
