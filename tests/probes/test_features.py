@@ -19,7 +19,7 @@ from echojepa.encoders.ours import UntrainedSource
 from echojepa.errors import ClipError
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import EncoderConfig
-from echojepa.phantom.files.write import write_video
+from echojepa.data.video_file import write_video
 from echojepa.probes.features import FeatureConfig, FeatureExtractor, load_clips, load_view, pool
 
 CLIP = ClipConfig(num_frames=4, fps=10.0, size=16)

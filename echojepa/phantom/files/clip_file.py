@@ -15,7 +15,7 @@ from echojepa.phantom.config import PhantomConfig
 from echojepa.phantom.files.dicom import DicomFacts, write_dicom
 from echojepa.phantom.files.identity import draw_identity
 from echojepa.phantom.files.layouts import clip_path, instance_number, pseudonym
-from echojepa.phantom.files.write import write_video
+from echojepa.data.video_file import write_video
 from echojepa.phantom.view.views import VIEWS
 
 _LABELS = ("lvef", "edv_ml", "esv_ml", "heart_rate", "wall_cm", "tapse_cm", "rvsp")

@@ -6,6 +6,7 @@ of the muxer.
 
 from __future__ import annotations
 
+import tempfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -43,3 +44,18 @@ def write_video(frames: np.ndarray, native_fps: float, path: Path) -> None:
             output.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
         output.mux(stream.encode(None))
     partial.replace(path)
+
+
+def mp4_bytes(frames: np.ndarray, native_fps: float) -> bytes:
+    """Frames uint8 [T, H, W] or [T, H, W, 3] (RGB) as the content of an MP4 file that plays.
+
+    H.264 in 4:2:0 needs even sides: an odd one is made even by repeating its last row or column.
+    """
+    odd = [side % 2 for side in frames.shape[1:3]]
+    if any(odd):
+        rest = [(0, 0)] * (frames.ndim - 3)
+        frames = np.pad(frames, [(0, 0), *((0, more) for more in odd), *rest], mode="edge")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "film.mp4"
+        write_video(frames, native_fps, file)
+        return file.read_bytes()
