@@ -7,6 +7,7 @@ clip_table.py     the same, mapped into memory
 mixture.py        shares of several data sets
 sampling.py       (seed, s) to clip, window and crop
 decode/           frames out of video files
+video_file.py     frames to a video file
 problem.py        why a clip could not be used
 stream.py         the plan: which sample sits in which block
 block.py          a block of clips, decoded and proven

@@ -35,7 +35,7 @@ from pydantic import Field
 from echojepa.config import Strict
 from echojepa.data.decode import video
 from echojepa.data.decode.source import Source
-from echojepa.data.encode import VideoFormat, encode_video
+from echojepa.data.encode import VideoFormat, encode_video, with_even_sides
 from echojepa.randomness import Domain, SampleRng
 
 Frames = NDArray[np.uint8]
@@ -231,15 +231,10 @@ def sector(frames: Frames) -> NDArray[np.bool_]:
 
 
 def _reencoded(frames: Frames, fps: float) -> Frames:
-    """Through H.264 (CRF 18, yuv420p) in memory.
-
-    Such a picture has even sides: an odd one repeats its last row or column, which is cut off
-    again.
-    """
+    """Through H.264 (CRF 18, yuv420p) in memory; what makes sides even is cut off again."""
     height, width = frames.shape[1:3]
-    even = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     file = io.BytesIO()
-    encode_video(even, fps, file, _H264)
+    encode_video(with_even_sides(frames), fps, file, _H264)
     found = video.read(
         Source(file.getvalue(), None), lambda seconds: np.arange(len(seconds)), len(frames)
     )

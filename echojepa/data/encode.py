@@ -55,3 +55,12 @@ def encode_video(
             rgb = frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2)
             output.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
         output.mux(stream.encode(None))
+
+
+def with_even_sides(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Frames [T, H, W] or [T, H, W, 3] as H.264 in 4:2:0 takes them.
+
+    An odd side is made even by repeating its last row or column.
+    """
+    rest = [(0, side % 2) for side in frames.shape[1:3]]
+    return np.pad(frames, [(0, 0), *rest, *[(0, 0)] * (frames.ndim - 3)], mode="edge")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 
-from echojepa.data.encode import VideoFormat, encode_video
+from echojepa.data.encode import VideoFormat, encode_video, with_even_sides
 
 _FORMATS = {
     ".mp4": VideoFormat(
@@ -34,3 +35,14 @@ def write_video(frames: np.ndarray, native_fps: float, path: Path) -> None:
     partial = path.with_name(f"{path.name}.partial")
     encode_video(frames, native_fps, str(partial), _FORMATS[path.suffix])
     partial.replace(path)
+
+
+def mp4_bytes(frames: np.ndarray, native_fps: float) -> bytes:
+    """Frames uint8 [T, H, W] or [T, H, W, 3] (RGB) as the content of an MP4 file that plays.
+
+    An odd side is made even, see `with_even_sides`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "film.mp4"
+        write_video(with_even_sides(frames), native_fps, file)
+        return file.read_bytes()
