@@ -9,19 +9,18 @@ same config holds.
 from __future__ import annotations
 
 import html
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from echojepa.data.video_file import mp4_bytes
 from echojepa.errors import PhantomError
 from echojepa.page import film, page, section
 from echojepa.phantom.anatomy.patient import TERRITORIES, Patient
 from echojepa.phantom.anatomy.populations import POPULATIONS
 from echojepa.phantom.clip import render_clip, study_patient
 from echojepa.phantom.config import PhantomConfig
-from echojepa.phantom.files.write import write_video
 from echojepa.phantom.study import explained
 from echojepa.phantom.view.views import VIEWS
 
@@ -94,10 +93,7 @@ class _Film:
     def __call__(self, exhibit: Exhibit) -> str:
         config = self.config.model_copy(update={"colour_fraction": 0.0, **exhibit.changes})
         clip = render_clip(config, exhibit.study, exhibit.view)
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "exhibit.mp4"
-            write_video(clip.frames, clip.native_fps, file)
-            return film(file.read_bytes(), exhibit.caption)
+        return film(mp4_bytes(clip.frames, clip.native_fps), exhibit.caption)
 
 
 def list_exhibits(config: PhantomConfig) -> dict[str, list[Exhibit]]:

@@ -13,12 +13,12 @@ from echojepa.data.corrupt import GaussianShadow
 from echojepa.data.decode.frames import ReadConfig
 from echojepa.data.manifest.file import read_manifest, with_absolute_uris
 from echojepa.data.sampling import ClipConfig
+from echojepa.data.video_file import write_video
 from echojepa.encoders.frozen import PooledFeatures, TokenFeatures
 from echojepa.encoders.ours import UntrainedSource
 from echojepa.errors import ClipError
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import EncoderConfig
-from echojepa.phantom.files.write import write_video
 from echojepa.probes.features import (
     ClipLoader,
     Condition,
