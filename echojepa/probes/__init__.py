@@ -9,5 +9,6 @@ results.py     all of it as plain JSON
 leaks.py       test patients in pretraining, test splits read again
 intervals.py   how sure they are, over patients
 efficiency.py  how many labels it takes
+cardiobench.py predictions as the files that a public benchmark scores
 online.py      a small probe while pretraining goes on
 """
