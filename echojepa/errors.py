@@ -57,6 +57,10 @@ class BadDataError(UserError):
     """More clips are unreadable than the config allows."""
 
 
+class PredictionError(UserError):
+    """Predictions are incomplete, doubled or impossible, so no file is made of them."""
+
+
 class DroppedStepsError(UserError):
     """Too many steps in a row were dropped: the run makes no progress."""
 

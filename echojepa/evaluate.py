@@ -26,7 +26,7 @@ from echojepa.pictures.masks import run_pictures
 from echojepa.pictures.report import Report, write_report
 from echojepa.probes.examples import Material, examples_of
 from echojepa.probes.extraction import Executor, ExtractConfig, extract
-from echojepa.probes.features import Condition
+from echojepa.probes.features import Worsening
 from echojepa.probes.fitting import (
     BASELINE,
     AnyProbe,
@@ -42,7 +42,7 @@ from echojepa.probes.probe_file import save_probe
 from echojepa.probes.store import Features
 from echojepa.probes.suites.findings import Findings, TaskFindings, write_findings
 from echojepa.probes.suites.label_efficiency import label_curve
-from echojepa.probes.suites.robustness import severity_points
+from echojepa.probes.suites.robustness import CLEAN, severity_points
 from echojepa.probes.suites.transfer import transferred
 from echojepa.probes.tasks import (
     Labels,
@@ -171,14 +171,14 @@ class _Evaluation:
         self._failed: dict[str, UserError] = {}
         self.findings = Findings(self._extract(self.table), known, self._failed)
 
-    def _extract(self, rows: pa.Table, condition: Condition | None = None) -> dict[str, Features]:
+    def _extract(self, rows: pa.Table, worsening: Worsening | None = None) -> dict[str, Features]:
         """Features by encoder, of those that can be used.
 
         Raises:
             UserError: none of them can.
         """
         folder = self._out / "features"
-        found = extract(rows, self._sources, self._config, folder, self._executor, condition)
+        found = extract(rows, self._sources, self._config, folder, self._executor, worsening)
         self._failed |= {f"encoder {name}": error for name, error in found.failed.items()}
         if not found.stores:
             raise next(iter(found.failed.values()))
@@ -230,10 +230,14 @@ class _Evaluation:
 
     def _corrupt(self, suite: CorruptionSuite) -> None:
         rows = self.table.filter(pc.equal(self.table["split"], "test"))
-        found = {} if suite.reencode else {"untouched": self.findings.features}
-        for name, corruption in suite.conditions().items():
-            condition = Condition(corruption=corruption, reencode=suite.reencode)
-            found[name] = self._extract(rows, condition)
+        found = {}
+        if suite.control is None:
+            found[CLEAN] = self.findings.features
+        else:
+            found[CLEAN] = self._extract(rows, Worsening(corruption=suite.control, reencode=True))
+        for preset, step, corruption in suite.conditions:
+            worse = Worsening(corruption=corruption, reencode=suite.reencode)
+            found[f"{preset} {step}"] = self._extract(rows, worse)
         for one in self.findings.tasks.values():
             of_task = rows.filter(usable(one.task, rows.schema).expression)
             self.findings.severity += severity_points(one.judged, one.baseline, of_task, found)

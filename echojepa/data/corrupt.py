@@ -12,8 +12,8 @@ middle of the upper edge, so that a pixel's distance from it is
 
     d = sqrt((x/W - 1/2)^2 + (y/H)^2).
 
-Those two change the whole picture, as published, text and all. The others add light, and are kept
-inside of the sector (see `sector`): a machine shows none outside of it.
+Those two change the whole picture, as published, text and all. Haze and gain are kept inside of the
+sector (see `sector`), outside of which a machine shows no echoes.
 
 Everything is computed in float64, rounded half to even and clipped to 0 .. 255. The published test
 encoded every video again after it had corrupted it; `Reencoded` is that step alone, the clean
@@ -25,7 +25,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -43,7 +43,7 @@ Floats = NDArray[np.float64]
 
 _H264 = VideoFormat("mp4", "libx264", "yuv420p", {"crf": "18", "x264-params": "mbtree=0"})
 """Without its macroblock tree: with it, and with B-frames, x264 (core 165) writes other bytes on
-every run, from which pictures come that differ as much as the re-encoded one from its original."""
+every run, and their pictures differ nearly as much as a re-encoded one from its original."""
 _HAZE_LEVELS = 0.5 * 255
 _CENTRES = (0.2, 0.8)
 _BLACK = 10
@@ -63,7 +63,7 @@ class DepthAttenuation(Strict):
     """The share a that is left at any depth."""
 
     def applied(self, frames: Frames, clip_id: str) -> Frames:
-        """Frames [T, H, W, 3], changed; no two clips differ in how."""
+        """Frames [T, H, W, 3], changed; whose clip it is makes no difference."""
         left = (1 - self.floor) * np.exp(-self.gamma * _distance(frames)) + self.floor
         return _each(frames, lambda frame, _: frame * left[..., None])
 
@@ -140,7 +140,7 @@ class Gain(Strict):
     """D, in dB. A file doesn't say it; machines are mostly set between 50 and 70 for the heart."""
 
     def applied(self, frames: Frames, clip_id: str) -> Frames:
-        """Frames [T, H, W, 3], changed; no two clips differ in how."""
+        """Frames [T, H, W, 3], changed; whose clip it is makes no difference."""
         added = 255 * self.decibels / self.dynamic_range * sector(frames)
         return _each(frames, lambda frame, _: frame + added[..., None])
 
@@ -170,6 +170,15 @@ band of haze at mid-depth, as broad as the library that defines it draws at most
 twice that; and a gain of 4, 8 and 16 dB either way, which are 17, 34 and 68 grey levels."""
 
 
+class Condition(NamedTuple):
+    """One corruption of a suite."""
+
+    preset: Preset
+    step: int
+    """1 is low, 2 medium, 3 high."""
+    corruption: Corruption
+
+
 class CorruptionSuite(Strict):
     """What a probe that has learnt from clean videos is judged on."""
 
@@ -179,18 +188,19 @@ class CorruptionSuite(Strict):
     """Encode every corrupted video again, as published, and compare with clean videos that were;
     or do neither."""
 
-    def conditions(self) -> dict[str, Corruption]:
-        """By name, such as "haze 1", "haze 2", "haze 3"; "reencoded" is the clean control.
+    @property
+    def control(self) -> Corruption | None:
+        """What clean videos go through; nothing where corrupted ones are not re-encoded either."""
+        return Reencoded() if self.reencode else None
 
-        Where nothing is re-encoded there is none of that name: untouched videos are the control.
-        """
-        control: dict[str, Corruption] = {"reencoded": Reencoded()} if self.reencode else {}
-        steps = {
-            f"{preset} {step}": corruption
+    @property
+    def conditions(self) -> tuple[Condition, ...]:
+        """All corruptions, preset by preset."""
+        return tuple(
+            Condition(preset, step, corruption)
             for preset in self.presets
             for step, corruption in enumerate(SEVERITIES[preset], start=1)
-        }
-        return control | steps
+        )
 
 
 def corrupted(

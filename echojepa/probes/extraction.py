@@ -24,11 +24,11 @@ from echojepa.encoders.source import Source
 from echojepa.errors import StorageError, UserError
 from echojepa.probes.features import (
     ClipLoader,
-    Condition,
     FeatureConfig,
     FeatureExtractor,
     Shape,
     TokenConfig,
+    Worsening,
     described,
 )
 from echojepa.probes.store import FeatureStore, fill, read_facts, shards_to_fill
@@ -97,7 +97,7 @@ def extract(
     config: ExtractConfig,
     folder: Path,
     executor: Executor,
-    condition: Condition | None = None,
+    worsening: Worsening | None = None,
 ) -> Extracted:
     """Features of every row by every encoder, in stores inside `folder`.
 
@@ -107,7 +107,7 @@ def extract(
         StorageError: they would be too large, or storage fails.
     """
     rows = rows.sort_by("clip_id")
-    passes, failed = _passes(rows, sources, config, folder, executor, condition)
+    passes, failed = _passes(rows, sources, config, folder, executor, worsening)
     _check_size(passes, len(rows), config.max_feature_bytes)
     for clip in dict.fromkeys(one.clip for one in passes.values()):
         group = {name: one for name, one in passes.items() if one.clip == clip}
@@ -116,7 +116,7 @@ def extract(
             store.begin(group[name].key, clip)
         blocks = _blocks(rows, stores, config.features.windows * clip.num_bytes)
         if blocks:
-            load = ClipLoader(clip, config.features, config.read, condition)
+            load = ClipLoader(clip, config.features, config.read, worsening)
             used = {name: one.source for name, one in group.items()}
             build = partial(FeatureExtractor, used, config.features, config.tokens)
             fill(stores, executor.extract(blocks, load, build))
@@ -129,13 +129,13 @@ def _passes(
     config: ExtractConfig,
     folder: Path,
     executor: Executor,
-    condition: Condition | None,
+    worsening: Worsening | None,
 ) -> tuple[dict[str, _Pass], dict[str, UserError]]:
     """What each encoder is asked for; and those that cannot be used."""
     shared = {
         "rows": _digest_of(rows),
         "shard_rows": config.shard_rows,
-        "condition": None if condition is None else to_tree(condition),
+        "worsening": None if worsening is None else to_tree(worsening),
         **{name: to_tree(getattr(config, name)) for name in ("features", "tokens", "read")},
     }
     keys, folders = {}, {}

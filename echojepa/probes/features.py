@@ -43,7 +43,7 @@ class FeatureConfig(Strict):
     """The central square of a frame; or all of it, with black bars."""
 
 
-class Condition(Strict):
+class Worsening(Strict):
     """How videos are made worse before an encoder sees them."""
 
     corruption: Corruption
@@ -83,7 +83,7 @@ def load_clips(
     clip: ClipConfig,
     how: FeatureConfig,
     read: ReadConfig,
-    condition: Condition | None = None,
+    worsening: Worsening | None = None,
 ) -> NDArray[np.uint8]:
     """The clips of a manifest row, [W, T, H, W, 3].
 
@@ -94,10 +94,16 @@ def load_clips(
     windows = windows_of(row, clip, how.windows, how.placement)
     moments = np.concatenate([window.seconds for window in windows])
     order = np.argsort(moments, kind="stable")  # a decoder reads a file from front to back once
-    frames = open_video(row["uri"], read).frames_at(moments[order], row["num_frames"])
-    if condition is not None:
-        worse, reencode = condition.corruption, condition.reencode
-        frames = corrupted(frames, worse, row["clip_id"], clip.fps, reencode=reencode)
+    video = open_video(row["uri"], read)
+    if worsening is None:
+        frames = video.frames_at(moments[order], row["num_frames"])
+    else:
+        # Of a whole video, so that every frame is what it is in any other clip of it.
+        whole = video.frames(range(row["num_frames"]), row["num_frames"])
+        worse, fps = worsening.corruption, row["native_fps"]
+        whole = corrupted(whole, worse, row["clip_id"], fps, reencode=worsening.reencode)
+        nearest = np.rint(moments[order] * fps).astype(int)
+        frames = whole[np.minimum(nearest, len(whole) - 1)]
     height, width = frames.shape[1:3]
     if how.frame == "letterbox":
         side = max(height, width)
@@ -150,9 +156,9 @@ class ClipLoader:
         clip: ClipConfig,
         how: FeatureConfig,
         read: ReadConfig,
-        condition: Condition | None = None,
+        worsening: Worsening | None = None,
     ) -> None:
-        self._load = partial(load_clips, clip=clip, how=how, read=read, condition=condition)
+        self._load = partial(load_clips, clip=clip, how=how, read=read, worsening=worsening)
         self._shape = (how.windows, clip.num_frames, clip.size, clip.size, 3)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:

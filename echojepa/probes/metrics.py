@@ -142,6 +142,21 @@ def confusion(truth: NDArray[Any], predicted: NDArray[Any], classes: NDArray[Any
     return np.asarray(confusion_matrix(truth, predicted, labels=list(classes)))
 
 
+def best_threshold(truth: NDArray[np.bool_], probability: Floats) -> float:
+    """The threshold of highest balanced accuracy, "yes" from there on; the most central of several.
+
+    Args:
+        truth: [n], of a split that nothing is judged on, with both answers in it.
+        probability: of a "yes", [n].
+    """
+    values = np.unique(probability)
+    steps = np.concatenate([values[:1] / 2, (values[1:] + values[:-1]) / 2])
+    yes = probability >= steps[:, None]
+    balanced = yes[:, truth].mean(axis=1) + (~yes[:, ~truth]).mean(axis=1)
+    best = steps[balanced > balanced.max() - _TINY]
+    return float(best[np.abs(best - 0.5).argmin()])
+
+
 def _single(scores: Scores) -> dict[str, float]:
     return {name: float(values[0]) for name, values in scores.items()}
 

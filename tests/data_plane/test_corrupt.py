@@ -262,17 +262,17 @@ def test_haze_and_gain_leave_what_lies_outside_of_the_sector() -> None:
 
 
 def test_the_published_suite_is_a_control_and_six_conditions() -> None:
-    conditions = CorruptionSuite().conditions()
-    assert list(conditions) == [
-        "reencoded",
-        *(f"depth_attenuation {step}" for step in (1, 2, 3)),
-        *(f"gaussian_shadow {step}" for step in (1, 2, 3)),
+    suite = CorruptionSuite()
+    assert suite.control == Reencoded()
+    assert [condition[:2] for condition in suite.conditions] == [
+        *(("depth_attenuation", step) for step in (1, 2, 3)),
+        *(("gaussian_shadow", step) for step in (1, 2, 3)),
     ]
-    assert conditions["depth_attenuation 2"] == DepthAttenuation(gamma=1.5, floor=0.0)
-    assert conditions["gaussian_shadow 3"] == GaussianShadow(strength=0.8, sigma=0.25)
-    every = CorruptionSuite(presets=get_args(Preset), reencode=False).conditions()
-    assert "reencoded" not in every
-    assert len(every) == 3 * len(SEVERITIES) == 15
+    assert suite.conditions[1].corruption == DepthAttenuation(gamma=1.5, floor=0.0)
+    assert suite.conditions[5].corruption == GaussianShadow(strength=0.8, sigma=0.25)
+    plain = CorruptionSuite(presets=get_args(Preset), reencode=False)
+    assert plain.control is None
+    assert [condition.corruption for condition in plain.conditions] == EVERY
 
 
 class Holder(Strict):

@@ -21,10 +21,10 @@ from echojepa.models.attention import Grid
 from echojepa.models.encoder import EncoderConfig
 from echojepa.probes.features import (
     ClipLoader,
-    Condition,
     FeatureConfig,
     FeatureExtractor,
     TokenConfig,
+    Worsening,
     load_clips,
     load_view,
     pool,
@@ -235,10 +235,10 @@ def test_the_batch_of_an_encoder_is_no_more_than_it_can_take(rows: list[dict[str
 
 def test_worse_videos_have_other_features(rows: list[dict[str, Any]]) -> None:
     """The corruption works on whole frames, before they are cut."""
-    condition = Condition(corruption=GaussianShadow(strength=0.8, sigma=0.25), reencode=False)
+    worsening = Worsening(corruption=GaussianShadow(strength=0.8, sigma=0.25), reencode=False)
     plain = load_clips(rows[0], CLIP, HOW, ReadConfig())
-    worse = load_clips(rows[0], CLIP, HOW, ReadConfig(), condition)
+    worse = load_clips(rows[0], CLIP, HOW, ReadConfig(), worsening)
     assert worse.shape == plain.shape
     assert worse.mean() < 0.9 * plain.mean()
-    loader = ClipLoader(CLIP, HOW, ReadConfig(), condition)
+    loader = ClipLoader(CLIP, HOW, ReadConfig(), worsening)
     assert np.array_equal(loader(rows[:1])["clips"][0], worse)
