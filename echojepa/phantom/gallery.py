@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from echojepa.data.video_file import mp4_bytes
 from echojepa.errors import PhantomError
 from echojepa.page import film, page, section
 from echojepa.phantom.anatomy.patient import TERRITORIES, Patient
 from echojepa.phantom.anatomy.populations import POPULATIONS
 from echojepa.phantom.clip import render_clip, study_patient
 from echojepa.phantom.config import PhantomConfig
-from echojepa.data.video_file import mp4_bytes
 from echojepa.phantom.study import explained
 from echojepa.phantom.view.views import VIEWS
 

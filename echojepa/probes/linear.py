@@ -22,6 +22,8 @@ from echojepa.probes.metrics import HEADLINE, Floats, Scores
 from echojepa.probes.predictions import Predictions, predictions_of
 from echojepa.probes.tasks import Labels, Task
 
+BASELINE = "predict mean"
+"""The name of the probe that sees no pixels."""
 _RIDGE_ALPHAS = tuple(10.0**e for e in range(5, -3, -1))
 _LOGISTIC_C = tuple(10.0**e for e in range(-4, 3))
 """Both from the simplest model on: of equally good ones the first is taken."""
@@ -96,7 +98,7 @@ def fit_baseline(task: Task, labels: Labels) -> ProbeResult:
             output = np.tile([share @ (train == c) for c in classes], (int(part.sum()), 1))
         return predictions_of(labels, part, output, classes)
 
-    return _result("predict mean", None, said("val"), said("test"))
+    return _result(BASELINE, None, said("val"), said("test"))
 
 
 def _result(name: str, strength: float | None, val: Predictions, test: Predictions) -> ProbeResult:

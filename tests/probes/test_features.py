@@ -14,12 +14,12 @@ import torch
 from echojepa.data.decode.frames import ReadConfig, open_video
 from echojepa.data.manifest.file import read_manifest, with_absolute_uris
 from echojepa.data.sampling import ClipConfig
+from echojepa.data.video_file import write_video
 from echojepa.encoders.frozen import PooledFeatures, TokenFeatures
 from echojepa.encoders.ours import UntrainedSource
 from echojepa.errors import ClipError
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import EncoderConfig
-from echojepa.data.video_file import write_video
 from echojepa.probes.features import FeatureConfig, FeatureExtractor, load_clips, load_view, pool
 
 CLIP = ClipConfig(num_frames=4, fps=10.0, size=16)

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 
 from echojepa.data.manifest.schema import SCHEMA
+from echojepa.data.video_file import write_video
 from echojepa.phantom.clip import Clip, patient_number, render_clip, study_date
 from echojepa.phantom.config import PhantomConfig
 from echojepa.phantom.files.dicom import DicomFacts, write_dicom
 from echojepa.phantom.files.identity import draw_identity
 from echojepa.phantom.files.layouts import clip_path, instance_number, pseudonym
-from echojepa.data.video_file import write_video
 from echojepa.phantom.view.views import VIEWS
 
 _LABELS = ("lvef", "edv_ml", "esv_ml", "heart_rate", "wall_cm", "tapse_cm", "rvsp")
