@@ -8,18 +8,23 @@ import html
 _STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2430; background: #f6f7f9; margin: 0; }
-main { max-width: 960px; margin: 0 auto; padding: 32px 24px 64px; }
+main { max-width: 1080px; margin: 0 auto; padding: 32px 24px 64px; }
 h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 36px 0 8px; }
+h3 { font-size: 15px; margin: 24px 0 6px; }
 p.note { color: #5b6472; margin: 4px 0 12px; }
 section { background: #fff; border: 1px solid #e2e6ec; border-radius: 8px; padding: 4px 20px 20px;
   margin-top: 20px; }
 table { border-collapse: collapse; width: 100%; }
-th, td { text-align: right; padding: 6px 10px; border-bottom: 1px solid #edf0f4; }
-th:first-child, td:first-child { text-align: left; } tr.best td { font-weight: 600; }
+th, td { text-align: right; padding: 6px 7px; border-bottom: 1px solid #edf0f4; }
+th:first-child, td:first-child { text-align: left; } tr.best td, td.best { font-weight: 600; }
+.wide { overflow-x: auto; }
+tr.sum td { border-top: 2px solid #c9d0da; }
 th { color: #5b6472; font-weight: 500; }
-img { max-width: 100%; } img.pixels { image-rendering: pixelated; width: 100%; }
+td small, th small { display: block; white-space: nowrap; font-size: 11.5px; }
+img { max-width: 100%; margin-top: 10px; } img.pixels { image-rendering: pixelated; width: 100%; }
 .grid { display: grid; grid-template-columns: 1fr 1fr; gap: 16px; }
 .films { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 14px; }
+.films.three { grid-template-columns: repeat(3, 1fr); } .films + .films { margin-top: 14px; }
 figure { margin: 0; } figcaption { color: #5b6472; font-size: 13px; line-height: 1.35; }
 video { width: 100%; display: block; background: #000; border-radius: 4px; margin-bottom: 4px; }
 code { font-size: 13px; }

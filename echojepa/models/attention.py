@@ -113,11 +113,16 @@ class Attention(nn.Module):
 
     def forward(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         """[B, N, D] to the same; `cos` and `sin` as in `Rotary`."""
-        table = Rotary(cos, sin)
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        y = F.scaled_dot_product_attention(rotate(q, table), rotate(k, table), v)
+        y = F.scaled_dot_product_attention(*self.queries_keys_values(x, Rotary(cos, sin)))
         mixed: torch.Tensor = self.proj(y.transpose(1, 2).flatten(-2))
         return mixed
+
+    def queries_keys_values(
+        self, x: torch.Tensor, table: Rotary
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """[B, N, D] to turned queries, turned keys and values, [B, heads, N, E] each."""
+        q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return rotate(q, table), rotate(k, table), v
 
 
 class Mlp(nn.Module):

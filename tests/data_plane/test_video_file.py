@@ -7,14 +7,9 @@ import io
 import av
 import numpy as np
 import pytest
+from support.pages import decoded
 
 from echojepa.data.video_file import mp4_bytes
-
-
-def decoded(mp4: bytes) -> np.ndarray:
-    """All frames, [T, H, W, 3]."""
-    with av.open(io.BytesIO(mp4)) as file:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)])
 
 
 @pytest.mark.parametrize("sides", [(32, 48), (33, 48), (32, 49), (33, 49)])

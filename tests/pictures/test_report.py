@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 from support.bench import baseline_result, linear_result
+from support.pages import Page
 
 from echojepa.data.problem import Problem
 from echojepa.pictures.report import Report, write_report
@@ -24,48 +21,6 @@ from echojepa.probes.tasks import Labels, Task
 EF = Task(name="<EF> & more", label="lvef", kind="regression", unit="%")
 VIEW = Task(name="view", label="view", kind="classification")
 SPLITS = np.repeat(["train", "val", "test"], [24, 8, 48])
-VOID = {"img", "meta", "br", "hr"}
-
-
-class Page(HTMLParser):
-    """Tags, attributes and table cells of a page; fails on tags that do not nest."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.attributes: list[tuple[str, str]] = []
-        self.rows: list[list[str]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self._open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th"):
-            self.rows[-1].append("")
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-        if {"td", "th"} & set(self._open):
-            self.rows[-1][-1] += data
-
-    def images(self) -> list[np.ndarray]:
-        """Pixels of all embedded images."""
-        prefix = "data:image/png;base64,"
-        sources = [value for name, value in self.attributes if name == "src"]
-        assert all(source.startswith(prefix) for source in sources)
-        raw = [base64.b64decode(source.removeprefix(prefix)) for source in sources]
-        return [np.asarray(Image.open(io.BytesIO(png)).convert("RGB")) for png in raw]
 
 
 @pytest.fixture(scope="module")
@@ -110,21 +65,40 @@ def full(results: list[ProbeResult], tmp_path_factory: pytest.TempPathFactory) -
     return path.read_text(encoding="utf-8")
 
 
+def test_the_page_begins_with_all_encoders_on_all_tasks(full: str) -> None:
+    page = Page(full)
+    assert page.rows[0] == ["features", "<EF> & moremae (%) ↓", "viewbalanced accuracy ↑"]
+    assert [row[0] for row in page.rows[1:4]] == ["pretrained", "random <weights>", "predict mean"]
+    assert page.best == [(1, 1), (1, 2)]
+
+
+def test_parts_that_are_built_elsewhere_stand_between_tasks_and_pretraining(
+    results: list[ProbeResult], tmp_path: Path
+) -> None:
+    parts = {"attention": "<i>gaze</i>", "films": "<i>films</i>", "umap": "<i>map</i>"}
+    report = replace(NOTHING, results=results, curves=CURVES, **parts)
+    text = write_report(report, tmp_path / "page.html").read_text()
+    order = ["<h2>view</h2>", parts["umap"], parts["films"], parts["attention"], ">Pretraining<"]
+    where = [text.index(part) for part in order]
+    assert where == sorted(where)
+
+
 def test_the_page_needs_nothing_from_outside(full: str) -> None:
     page = Page(full)
     assert not {"script", "link", "iframe", "object", "base"} & set(page.tags)
     assert not [value for name, value in page.attributes if name in ("href", "srcset")]
     assert "url(" not in full and "@import" not in full and "http" not in full
     assert page.tags.count("html") == page.tags.count("h1") == 1
-    assert len(page.images()) == 2 + 1 + 2
+    assert len(page.images()) == 1 + 2 + 1 + 2
 
 
 def test_tables_hold_the_test_metrics(full: str, results: list[ProbeResult]) -> None:
     page = Page(full)
-    assert page.tags.count("table") == 2
-    assert page.rows[0][:4] == ["features", "mae", "r2", "pearson"]
-    assert page.rows[4][:4] == ["features", "balanced accuracy", "auroc", "auprc"]
-    for row, result in zip(page.rows[1:4] + page.rows[5:8], results, strict=True):
+    assert page.tags.count("table") == 3
+    _, ef, view = (page.rows[start : start + 4] for start in (0, 4, 8))
+    assert ef[0][:4] == ["features", "mae", "r2", "pearson"]
+    assert view[0][:4] == ["features", "balanced accuracy", "auroc", "auprc"]
+    for row, result in zip(ef[1:] + view[1:], results, strict=True):
         names = SHOWN[result.task.kind]
         bounds = [result.intervals[name] for name in names]
         assert row == [
@@ -148,13 +122,13 @@ def test_groups_have_a_table_of_their_own(results: list[ProbeResult], tmp_path: 
 
     number = len(results[0].predictions.ids)
     page = grouped(np.where(np.arange(number) < 8, "<one>", "other"))
-    header, first, second = page.rows[4:7]
+    header, first, second = page.rows[8:11]
     assert header == ["group", "test patients", "pretrained", "random <weights>", "predict mean"]
     assert first[:2] == ["vendor: <one>", "4"] and second[:2] == ["vendor: other", "20"]
     errors = np.abs(results[0].predictions.output - results[0].predictions.truth)
     assert first[2].startswith(f"{errors[:8].mean():.3f} [")
     assert second[2].startswith(f"{errors[8:].mean():.3f} [")
-    assert len(grouped(np.array(["same"] * number)).rows) == 4
+    assert len(grouped(np.array(["same"] * number)).rows) == 8
 
 
 def marked(page: str) -> list[str]:
@@ -190,8 +164,8 @@ def test_names_are_escaped(full: str) -> None:
 
 
 def test_figures_are_drawn_and_pictures_are_exact(full: str) -> None:
-    scatter, confusions, curves, one, other = Page(full).images()
-    for figure in (scatter, confusions, curves):
+    *figures, one, other = Page(full).images()
+    for figure in figures:
         assert min(figure.shape[:2]) > 200
         assert figure.std() > 10
     assert np.array_equal(one, PICTURE)
@@ -205,8 +179,8 @@ def test_unreadable_clips_are_counted_by_kind(full: str) -> None:
 def test_a_single_task_without_a_run(results: list[ProbeResult], tmp_path: Path) -> None:
     report = replace(NOTHING, results=results[:3])
     page = Page(write_report(report, tmp_path / "report.html").read_text())
-    assert page.tags.count("section") == page.tags.count("table") == 1
-    assert len(page.images()) == 1
+    assert page.tags.count("section") == page.tags.count("table") == 2
+    assert len(page.images()) == 2
     assert "could not be read" not in page.text
 
 
