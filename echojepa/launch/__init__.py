@@ -2,6 +2,8 @@
 
 pretrain.py   pretraining
 evaluate.py   features on the cluster, probes on the driver
+embed.py      embeddings of clips and studies
+predict.py   predictions of a fitted probe
 sweep.py      hyperparameter search
 manifest.py   files of a manifest, looked at by a cluster
 phantom.py    phantom studies and their gallery

@@ -17,6 +17,7 @@ from echojepa.encoders.ours import OurSource
 from echojepa.evaluate import EvaluateConfig
 from echojepa.models.encoder import EncoderConfig, VideoEncoder
 from echojepa.models.weights import save_encoder
+from echojepa.pictures.evaluation import PageConfig
 from echojepa.probes.examples import Examples, Material
 from echojepa.probes.fitting import ProbeResult, fit_baseline, fit_probe, judge
 from echojepa.probes.linear import LinearConfig
@@ -27,6 +28,8 @@ TINY = EncoderConfig(width=48, depth=2, num_heads=4, patch_size=8)
 CLIP = {"num_frames": 4, "fps": 10.0, "size": 48}
 EF = Task(name="ef", label="lvef", kind="regression", unit="%")
 VIEW = Task(name="view", label="view", kind="classification")
+PLAIN = PageConfig(maps=False, predictions=0, attention=0)
+"""Nothing plays, which would take seconds."""
 PRETRAINED, RANDOM = "pretrained", "pretrained (random weights)"
 
 
@@ -42,7 +45,7 @@ class Bench:
         """An evaluation of both tasks."""
         encoders = {PRETRAINED: OurSource(path=str(self.encoder))}
         settings = {"encoders": encoders, "manifest": str(self.manifest), "out": str(out)}
-        return EvaluateConfig(**{**settings, "tasks": (EF, VIEW), **changes})
+        return EvaluateConfig(**{**settings, "tasks": (EF, VIEW), "page": PLAIN, **changes})
 
 
 def build(manifest: Path, folder: Path) -> Bench:
