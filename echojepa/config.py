@@ -14,7 +14,8 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar, cast
+from types import UnionType
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -189,10 +190,12 @@ def _override(tree: DictConfig, overrides: Sequence[str]) -> DictConfig:
 def _explain(error: ValidationError, model: type[Strict], where: str) -> ConfigError:
     """Turn pydantic's first finding into one line that names key, value and remedy."""
     first = error.errors()[0]
-    location = [str(part) for part in first["loc"]]
-    key = ".".join(location)
+    place = _locate([str(part) for part in first["loc"]], model)
+    key = ".".join(place.keys)
+    if first["type"] == "union_tag_not_found":
+        return ConfigError(f"key '{key}.kind' is missing", "Say which kind it is.", where)
     if first["type"] == "extra_forbidden":
-        remedy = _suggest(location, model)
+        remedy = _suggest(place, model)
         if model.command is not None:
             remedy += f" All keys: echojepa settings {model.command}"
         return ConfigError(f"unknown key {key!r}", remedy, where)
@@ -203,19 +206,52 @@ def _explain(error: ValidationError, model: type[Strict], where: str) -> ConfigE
     return ConfigError(f"{key or 'config'}{shown}: {reason}", "Change the value.", where)
 
 
-def _suggest(location: list[str], model: type[Strict]) -> str:
+class _Place(NamedTuple):
+    """Where in a config something is wrong."""
+
+    keys: list[str]
+    """Of the section and of what is wrong in it."""
+    fixed: list[str]
+    """The same without positions in lists and names of the user's own."""
+    siblings: list[str]
+    """Every key that may stand there."""
+
+
+def _locate(location: list[str], model: type[Strict]) -> _Place:
+    """A position as pydantic tells it; of a section of several kinds it also names the kind."""
+    keys: list[str] = []
+    fixed: list[str] = []
+    siblings: list[str] = []
+    here, free = [model], False
+    for part in location:
+        of_this_kind = [nested for nested in here if kind_of(nested) == part]
+        if len(here) > 1 and of_this_kind and not free:
+            here = of_this_kind
+            continue
+        keys.append(part)
+        if free:
+            free = False
+            continue
+        fixed.append(part)
+        fields = {name: field for nested in here for name, field in nested.model_fields.items()}
+        siblings = sorted(fields)
+        annotation = fields[part].annotation if part in fields else None
+        here, free = nested_models(annotation), container_of(annotation) is not None
+    return _Place(keys, fixed, siblings)
+
+
+def _suggest(place: _Place, model: type[Strict]) -> str:
     """The nearest valid key: a sibling that is spelt alike, else the same name elsewhere."""
-    valid = _valid_keys(model)
-    parent, leaf = ".".join(p for p in location[:-1] if not p.isdigit()), location[-1]
-    siblings = [name.rpartition(".")[2] for name in valid if name.rpartition(".")[0] == parent]
-    alike = difflib.get_close_matches(leaf, siblings, n=1, cutoff=0.6)
+    leaf = place.keys[-1]
+    alike = difflib.get_close_matches(leaf, place.siblings, n=1, cutoff=0.6)
     if alike:
-        return f"Did you mean {'.'.join([*location[:-1], alike[0]])!r}?"
-    elsewhere = {name.rpartition(".")[2]: name for name in reversed(valid)}
+        return f"Did you mean {'.'.join([*place.keys[:-1], alike[0]])!r}?"
+    others = [name for name in _valid_keys(model) if name != ".".join(place.fixed)]
+    elsewhere = {name.rpartition(".")[2]: name for name in reversed(others)}
     found = difflib.get_close_matches(leaf, elsewhere, n=1, cutoff=0.75)
     if found:
         return f"Did you mean {elsewhere[found[0]]!r}?"
-    return f"Valid here: {', '.join(sorted(siblings))}."
+    return f"Valid here: {', '.join(place.siblings)}."
 
 
 def _valid_keys(model: type[Strict], prefix: str = "") -> list[str]:
@@ -228,7 +264,23 @@ def _valid_keys(model: type[Strict], prefix: str = "") -> list[str]:
 
 
 def nested_models(annotation: Any) -> list[type[Strict]]:
-    """Config models inside a field's type: `A`, `A | None`, `tuple[A, ...]`."""
+    """Config models inside a field's type: `A`, `A | None`, `tuple[A, ...]`; several of a union."""
     if isinstance(annotation, type) and issubclass(annotation, Strict):
         return [annotation]
     return [m for arg in getattr(annotation, "__args__", ()) for m in nested_models(arg)]
+
+
+def container_of(annotation: Any) -> type | None:
+    """tuple or dict, if a field's type is a list or a mapping, perhaps or null."""
+    if get_origin(annotation) in (tuple, dict):
+        return cast(type, get_origin(annotation))
+    optional = get_origin(annotation) in (Annotated, Union, UnionType)
+    inside = get_args(annotation) if optional else ()
+    return next((found for part in inside if (found := container_of(part))), None)
+
+
+def kind_of(model: type[Strict]) -> str | None:
+    """The one value of its setting `kind`, by which the models of a union are told apart."""
+    field = model.model_fields.get("kind")
+    values = () if field is None else get_args(field.annotation)
+    return str(values[0]) if len(values) == 1 else None

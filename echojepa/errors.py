@@ -57,12 +57,20 @@ class BadDataError(UserError):
     """More clips are unreadable than the config allows."""
 
 
+class PredictionError(UserError):
+    """Predictions are incomplete, doubled or impossible, so no file is made of them."""
+
+
 class DroppedStepsError(UserError):
     """Too many steps in a row were dropped: the run makes no progress."""
 
 
 class CollapseError(UserError):
     """The representation has collapsed, and the run may not go back once more."""
+
+
+class IncompleteError(UserError):
+    """Parts of an evaluation failed; what could be done is done."""
 
 
 class AuditError(UserError):

@@ -1,86 +1,95 @@
 """Evaluation, assembled: frozen features in, fitted probes, tables and a report out.
 
-`evaluate(config, features)` needs no cluster; `launch.evaluate` computes the features on one.
+    rows of a manifest -> features on disk -> probes, task by task -> suites -> tables, page
+
+`evaluate(config, executor)` needs no cluster; `launch.evaluate` gives it one.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from echojepa.config import Strict, fingerprint, validate
-from echojepa.data.decode.frames import ReadConfig
+from echojepa.config import fingerprint
+from echojepa.data.corrupt import CorruptionSuite
 from echojepa.data.manifest.file import manifest_fingerprint
-from echojepa.data.problem import Problem
-from echojepa.data.sampling import ClipConfig
-from echojepa.encoders.frozen import EncoderSource
-from echojepa.encoders.ours import OurSource
-from echojepa.errors import StorageError
-from echojepa.models.weights import read_config
-from echojepa.objectives.kinds import AnyObjective
-from echojepa.objectives.objective import ModelConfig
-from echojepa.pictures.masks import mask_picture
+from echojepa.data.manifest.schema import SPLITS
+from echojepa.encoders.kinds import AnyEncoder
+from echojepa.errors import IncompleteError, StorageError, UserError
+from echojepa.pictures.masks import run_pictures
 from echojepa.pictures.report import Report, write_report
-from echojepa.probes.efficiency import CurvePoint, label_curve
-from echojepa.probes.features import FeatureConfig, FeatureExtractor, load_view
-from echojepa.probes.leaks import Overlap, Pretraining, note_reading, pretraining_of
-from echojepa.probes.linear import ProbeResult, fit_baseline, fit_probe
-from echojepa.probes.results import described, differences_to, lines_of
+from echojepa.probes.examples import Material, examples_of
+from echojepa.probes.extraction import Executor, ExtractConfig, extract
+from echojepa.probes.features import Worsening
+from echojepa.probes.fitting import (
+    BASELINE,
+    AnyProbe,
+    Judged,
+    ProbeResult,
+    fit_baseline,
+    fit_probe,
+    judge,
+)
+from echojepa.probes.leaks import Overlap, note_reading, pretraining_of
+from echojepa.probes.linear import LinearConfig
+from echojepa.probes.probe_file import save_probe
+from echojepa.probes.store import Features
+from echojepa.probes.suites.findings import Findings, TaskFindings, write_findings
+from echojepa.probes.suites.label_efficiency import label_curve
+from echojepa.probes.suites.robustness import CLEAN, severity_points
+from echojepa.probes.suites.transfer import transferred
 from echojepa.probes.tasks import (
+    Labels,
     Task,
     labelled_rows,
-    labels_of,
-    pick,
     read_labelled,
     require_labels,
+    usable,
+    with_clips,
 )
-from echojepa.randomness import Seeds
 from echojepa.runs.folder import RunFolder, read_lines
-
-PRETRAINED, RANDOM = "pretrained", "random weights"
-_NUM_PICTURES = 4
+from echojepa.runs.frozen import compared
 
 
-class EvaluateConfig(Strict):
+class EvaluateConfig(ExtractConfig):
     """What to evaluate, and on what."""
 
     command = "evaluate"
 
-    encoder: str
-    """Encoder folder, as a run exports it."""
+    encoders: dict[str, AnyEncoder] = Field(min_length=1)
+    """Frozen encoders to compare, each under a name of its own."""
+    twin_seed: int | None = Field(0, ge=0)
+    """Every encoder with weights from a file stands beside its twin, whose weights are drawn from
+    this seed; null leaves the twins out."""
+    rank_checkpoints_of: str | None = None
+    """Also compare all checkpoints that are left of this run. Which is best, validation says."""
     manifest: str
     """Path of `manifest.parquet`, with the labels of the tasks."""
     out: str
-    """Folder for results.json, predictions.parquet and report.html."""
+    """Folder for results, predictions, fitted probes, features and report.html."""
     tasks: tuple[Task, ...]
     """What to predict from the features, each task under a name of its own."""
-    run_dir: str | None = None
-    """The run the encoder comes from: its curves and masks go into the report."""
-    features: FeatureConfig = FeatureConfig()
-    """How a video becomes one vector of features."""
+    probes: dict[str, AnyProbe] = Field({"linear": LinearConfig()}, min_length=1)
+    """What is fitted on the features, each under a name of its own."""
     label_shares: tuple[float, ...] = ()
     """Also fit the probes on so small parts of the training patients, each drawn three times."""
+    robustness: CorruptionSuite | None = None
+    """Also judge the probes on corrupted videos of the test split."""
+    transfers: dict[str, str] = Field(default_factory=dict)
+    """Also judge the probes on the test splits of these manifests, each under a name of its own."""
     overlap: Overlap = "stop"
-    """What follows if the encoder was pretrained on clips of test patients: no evaluation, or one
+    """What follows if an encoder was pretrained on clips of test patients: no evaluation, or one
     that says so in its results and on its page."""
     groups: tuple[str, ...] = ("vendor", "population", "sex", "age_band")
     """Text columns by whose values every result is told once more; those that there are."""
-    read: ReadConfig = ReadConfig()
-    """How the files of clips are read."""
-    batch: int = Field(8, gt=0)
-    """Clips per forward pass."""
-    random_seed: int = Field(0, ge=0)
-    """Of the randomly initialised encoder every result stands beside."""
+    run_dir: str | None = None
+    """A pretraining run whose curves and masks go into the report."""
 
     @model_validator(mode="after")
     def _named_tasks(self) -> EvaluateConfig:
@@ -92,163 +101,164 @@ class EvaluateConfig(Strict):
         return self
 
 
-@dataclass(frozen=True)
-class Features:
-    """Features of clips, keyed by clip id."""
-
-    clip_ids: list[str]
-    problems: list[Problem | None]
-    """Why a clip could not be read; None for the others."""
-    by_encoder: dict[str, NDArray[np.float64]]
-    """[n, D] each."""
-
-    def readable(self) -> set[str]:
-        """Ids of the clips that could be read."""
-        return {c for c, p in zip(self.clip_ids, self.problems, strict=True) if p is None}
-
-    def rows_for(self, clip_ids: list[str]) -> NDArray[np.int64]:
-        """Row of every clip id."""
-        row_of = {clip_id: i for i, clip_id in enumerate(self.clip_ids)}
-        return np.array([row_of[clip_id] for clip_id in clip_ids], np.int64)
-
-
 def rows_to_encode(config: EvaluateConfig) -> pa.Table:
     """Every manifest row that some task uses, with absolute URIs.
 
     Raises:
-        ManifestError: a task's label is missing or has no clip in a split; or the encoder was
-            pretrained on test patients.
+        ManifestError: a task's label is missing or has no clip in a split.
     """
     table = read_labelled(config.manifest, config.tasks, config.groups)
     for task in config.tasks:
         labelled_rows(table, task)
-    pretraining_of(Path(config.encoder), table, config.overlap)
-    return table
+    return table.sort_by("clip_id")  # so that results do not depend on the manifest's order
 
 
-class Provenance(NamedTuple):
-    """What a reader must know of the test split."""
-
-    pretraining: Pretraining
-    num_reads: int
-    """How often results were written into the folder."""
-
-
-def _only(table: pa.Table, clip_ids: Iterable[str]) -> pa.Table:
-    return table.filter(pc.is_in(table["clip_id"], pa.array(list(clip_ids), pa.string())))
-
-
-def extractor(config: EvaluateConfig) -> Callable[[], FeatureExtractor]:
-    """A picklable recipe of the feature extractor.
-
-    Raises:
-        CheckpointError: `config.encoder` is no encoder folder.
-    """
-    evaluation_clip(config)
-    path = str(Path(config.encoder).resolve())
-    sources: dict[str, EncoderSource] = {
-        PRETRAINED: OurSource(path=path),
-        RANDOM: OurSource(path=path, random_seed=config.random_seed),
-    }
-    return lambda: FeatureExtractor(sources, config.features, config.read)
-
-
-def evaluation_clip(config: EvaluateConfig) -> ClipConfig:
-    """Frames, rate and size the encoder was trained with."""
-    _, clip = read_config(Path(config.encoder))
-    return validate(clip, ClipConfig, f"{config.encoder}/config.json")
-
-
-def evaluate(config: EvaluateConfig, features: Features) -> list[ProbeResult]:
+def evaluate(config: EvaluateConfig, executor: Executor) -> list[ProbeResult]:
     """Fit all probes, write results, predictions and the report; returns the results.
 
+    What fails of one task, encoder or suite costs the others nothing.
+
     Raises:
-        ManifestError: too few readable labelled clips.
+        ManifestError: the manifest lacks what the tasks need, or an encoder knows test patients.
         StorageError: `out` cannot be written.
+        IncompleteError: something failed; everything else is written.
     """
-    table = rows_to_encode(config)
-    results: list[ProbeResult] = []
-    curve: list[CurvePoint] = []
+    evaluation = _Evaluation(config, executor)
+    findings = evaluation.findings
     for task in config.tasks:
-        found, points = _judge(config, table, task, features)
-        results += found
-        curve += points
+        with findings.noting(f"task {task.name}"):
+            evaluation.judge(task)
+    if not findings.results:
+        raise next(iter(findings.failed.values()))
+    evaluation.suites()
     out = Path(config.out)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        reading = Provenance(
-            pretraining_of(Path(config.encoder), table, config.overlap),
-            note_reading(out, fingerprint(config)),
-        )
-        _write_results(config, out, results, curve, features, reading)
-        predictions = [line for result in results for line in lines_of(result)]
-        pq.write_table(pa.Table.from_pylist(predictions), out / "predictions.parquet")
-        report = _report(config, table, results, features, reading)
-        report = replace(report, label_curve=curve)
-        write_report(report, out / "report.html")
+        num_reads = note_reading(out, fingerprint(config))
+        facts = {
+            "manifest_fingerprint": manifest_fingerprint(config.manifest),
+            "num_test_reads": num_reads,
+        }
+        write_findings(findings, out, facts)
+        write_report(_report(config, evaluation.table, findings, num_reads), out / "report.html")
     except OSError as error:
         raise StorageError(
-            f"results cannot be written: {error.strerror}", "Choose another `out`.", str(out)
+            f"results cannot be written: {error.strerror}", "Choose another `out`.", config.out
         ) from None
-    return results
+    if findings.failed:
+        named = "; ".join(f"{name}: {error}" for name, error in findings.failed.items())
+        raise IncompleteError(f"failed: {named}", "Everything else is written.", config.out)
+    return findings.results
 
 
-def _judge(
-    config: EvaluateConfig, table: pa.Table, task: Task, features: Features
-) -> tuple[list[ProbeResult], list[CurvePoint]]:
-    """All probes of one task, and what few labels make of them."""
-    rows = _only(labelled_rows(table, task), features.readable())
-    require_labels(rows, task, ("train", "val", "test"))
-    labels = labels_of(rows, task, config.groups)
-    where = features.rows_for(labels.clip_ids)
-    results = [
-        fit_probe(task, labels, name, values[where]) for name, values in features.by_encoder.items()
-    ]
-    results.append(fit_baseline(task, labels))
-    shares = config.label_shares
-    points = [
-        point
-        for name, values in features.by_encoder.items()
-        for point in label_curve(labels, name, values[where], shares)
-    ]
-    return results, points
+class _Evaluation:
+    """One evaluation, step by step."""
+
+    def __init__(self, config: EvaluateConfig, executor: Executor) -> None:
+        self._config = config
+        self._executor = executor
+        self._out = Path(config.out)
+        self.table = rows_to_encode(config)
+        try:
+            self._out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"the folder cannot be made: {error.strerror}", "Choose another `out`.", config.out
+            ) from None
+        self._sources = compared(
+            config.encoders, config.twin_seed, config.rank_checkpoints_of, self._out / "encoders"
+        )
+        known = {n: pretraining_of(s, self.table, config.overlap) for n, s in self._sources.items()}
+        self._failed: dict[str, UserError] = {}
+        self.findings = Findings(self._extract(self.table), known, self._failed)
+
+    def _extract(self, rows: pa.Table, worsening: Worsening | None = None) -> dict[str, Features]:
+        """Features by encoder, of those that can be used.
+
+        Raises:
+            UserError: none of them can.
+        """
+        folder = self._out / "features"
+        found = extract(rows, self._sources, self._config, folder, self._executor, worsening)
+        self._failed |= {f"encoder {name}": error for name, error in found.failed.items()}
+        if not found.stores:
+            raise next(iter(found.failed.values()))
+        return {name: store.read() for name, store in found.stores.items()}
+
+    def judge(self, task: Task) -> None:
+        """All probes of one task on all features, and what few labels make of them."""
+        config, features = self._config, self.findings.features
+        readable = set.intersection(*(found.readable() for found in features.values()))
+        rows = with_clips(labelled_rows(self.table, task), readable)
+        require_labels(rows, task, SPLITS)
+        examples = examples_of(rows, task, readable, config.groups)
+        materials = {name: Material(examples, found) for name, found in features.items()}
+        judged = [
+            self._fit(encoder, name, material, examples.labels)
+            for encoder, material in materials.items()
+            for name in config.probes
+        ]
+        baseline = fit_baseline(examples.labels)
+        any_material = next(iter(materials.values()))
+        worth = judge(BASELINE, baseline, any_material, examples.labels)
+        self.findings.tasks[task.name] = TaskFindings(judged, baseline, worth)
+
+    def _fit(self, encoder: str, probe_name: str, material: Material, labels: Labels) -> Judged:
+        """One probe on the features of one encoder; saved."""
+        config = self._config.probes[probe_name]
+        name = encoder if len(self._config.probes) == 1 else f"{encoder}, {probe_name}"
+
+        def fitted(some: Labels) -> ProbeResult:
+            return judge(name, fit_probe(config, material, some), material, some)
+
+        probe = fit_probe(config, material, labels)
+        result = judge(name, probe, material, labels)
+        judged = Judged(name, encoder, probe, config, labels, result)
+        folder = self._out / "probes" / labels.task.name / name
+        save_probe(folder, judged, material, self._sources[encoder], self._config)
+        self.findings.label_curve += label_curve(labels, self._config.label_shares, fitted)
+        return judged
+
+    def suites(self) -> None:
+        """Corrupted videos, and other people's patients."""
+        config = self._config
+        if config.robustness is not None:
+            with self.findings.noting("robustness"):
+                self._corrupt(config.robustness)
+        for name, manifest in config.transfers.items():
+            with self.findings.noting(f"transfer {name}"):
+                self._transfer(name, manifest)
+
+    def _corrupt(self, suite: CorruptionSuite) -> None:
+        rows = self.table.filter(pc.equal(self.table["split"], "test"))
+        found = {}
+        if suite.control is None:
+            found[CLEAN] = self.findings.features
+        else:
+            found[CLEAN] = self._extract(rows, Worsening(corruption=suite.control, reencode=True))
+        for preset, step, corruption in suite.conditions:
+            worse = Worsening(corruption=corruption, reencode=suite.reencode)
+            found[f"{preset} {step}"] = self._extract(rows, worse)
+        for one in self.findings.tasks.values():
+            of_task = rows.filter(usable(one.task, rows.schema).expression)
+            self.findings.severity += severity_points(one.judged, one.baseline, of_task, found)
+
+    def _transfer(self, name: str, manifest: str) -> None:
+        tasks, groups = self.findings.tasks.values(), self._config.groups
+        rows = read_labelled(manifest, [one.task for one in tasks], groups)
+        features = self._extract(rows)
+        for one in tasks:
+            of_task = rows.filter(usable(one.task, rows.schema).expression)
+            self.findings.transfers += transferred(name, of_task, one.judged, features, groups)
 
 
-def _write_results(
-    config: EvaluateConfig,
-    out: Path,
-    results: list[ProbeResult],
-    curve: list[CurvePoint],
-    features: Features,
-    reading: Provenance,
-) -> None:
-    content = {
-        "encoder": Path(config.encoder).name,
-        "manifest_fingerprint": manifest_fingerprint(config.manifest),
-        "pretraining_patients": reading.pretraining._asdict(),
-        "num_test_reads": reading.num_reads,
-        "num_clips": len(features.clip_ids),
-        "num_unreadable": sum(p is not None for p in features.problems),
-        "results": [described(result) for result in results],
-        "differences": differences_to(PRETRAINED, results),
-        "label_efficiency": [point._asdict() for point in curve],
-    }
-    (out / "results.json").write_text(json.dumps(content, indent=1))
-
-
-def _report(
-    config: EvaluateConfig,
-    table: pa.Table,
-    results: list[ProbeResult],
-    features: Features,
-    reading: Provenance,
-) -> Report:
-    curves: list[dict[str, Any]] = []
+def _report(config: EvaluateConfig, table: pa.Table, findings: Findings, num_reads: int) -> Report:
+    seen = "; ".join(f"{n}: {known.describe()}" for n, known in findings.pretraining.items())
     facts = {
-        "clips encoded": str(len(features.clip_ids)),
-        "test patients seen in pretraining": reading.pretraining.describe(),
-        "test split read": f"{reading.num_reads} time(s)",
+        "clips encoded": str(len(table)),
+        "test patients seen in pretraining": seen,
+        "test split read": f"{num_reads} time(s)",
     }
+    curves: list[dict[str, Any]] = []
     pictures: list[NDArray[np.uint8]] = []
     if config.run_dir is not None:
         folder = RunFolder(config.run_dir)
@@ -259,26 +269,14 @@ def _report(
             "source commit": str(identity["git_commit"])[:12],
             "manifest SHA-256": identity["manifest_fingerprint"][:16],
         }
-        pictures = _pictures(config, folder.config_tree(), _only(table, features.readable()))
-    unread = [p for p in features.problems if p is not None]
-    return Report(results=results, curves=curves, pictures=pictures, facts=facts, unread=unread)
-
-
-def _pictures(
-    config: EvaluateConfig, run: dict[str, Any], rows: pa.Table
-) -> list[NDArray[np.uint8]]:
-    """Some of the rows' clips with the masks the run trained with."""
-    clip = evaluation_clip(config)
-    where = f"{config.run_dir}/config.yaml"
-    model = validate(run["model"], ModelConfig, where)
-    objective = validate(run["objective"], AnyObjective, where).build(
-        model, model.encoder.grid(clip.num_frames, clip.size, clip.size), Seeds(run["seed"])
+        pictures = run_pictures(
+            folder.config_tree(), with_clips(table, findings.readable()), config.read
+        )
+    return Report(
+        results=findings.results,
+        curves=curves,
+        pictures=pictures,
+        facts=facts,
+        unread=findings.unread,
+        label_curve=findings.label_curve,
     )
-    picked = pick(rows["clip_id"].to_pylist(), _NUM_PICTURES, seed=1)
-    by_id = {row["clip_id"]: row for row in _only(rows, picked).to_pylist()}
-    chosen = [by_id[clip_id] for clip_id in picked]
-    hiddens = objective.hidden_tokens(np.arange(len(chosen)))
-    return [
-        mask_picture(load_view(row, clip, config.read), [h[i] for h in hiddens], objective.grid)
-        for i, row in enumerate(chosen)
-    ]

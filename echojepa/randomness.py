@@ -23,6 +23,7 @@ class Domain(IntEnum):
     ORDER = 1
     CLIP = 2
     MASK = 3
+    CORRUPTION = 4
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,10 @@ class SampleRng:
     def integer(self, n: int) -> int:
         """An integer in [0, n); the bias of the 64-bit product is below n / 2^64."""
         return (int(self._bits.random_raw()) * n) >> 64
+
+    def uniforms(self, n: int) -> NDArray[np.float64]:
+        """`n` independent floats in [0, 1), [n]: those of `n` calls of `uniform`."""
+        return np.asarray((self.raw(n) >> np.uint64(11)) * 2.0**-53, np.float64)
 
     def raw(self, n: int) -> NDArray[np.uint64]:
         """`n` independent 64-bit numbers."""

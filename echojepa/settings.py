@@ -8,15 +8,24 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from types import NoneType, UnionType
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
+from pydantic import JsonValue
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
-from echojepa.config import Strict, nested_models
+from echojepa.config import Strict, container_of, kind_of, nested_models
 from echojepa.errors import ConfigError
 
-_NAMES = {int: "integer", float: "number", str: "text", bool: "true or false", NoneType: "null"}
+_NAMES = {
+    int: "integer",
+    float: "number",
+    str: "text",
+    bool: "true or false",
+    NoneType: "null",
+    JsonValue: "anything",
+}
+_PLACES: dict[type | None, str] = {tuple: ".N", dict: ".NAME", None: ""}
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<=", "min_length": "at least"}
 
 
@@ -24,7 +33,7 @@ class Setting(NamedTuple):
     """One key of a config."""
 
     key: str
-    """Dotted; N stands for a position in a list."""
+    """Dotted; N stands for a position in a list, NAME for a name of the user's own."""
     type: str
     default: str
     """As YAML; "required" if there is none, "" for a section whose keys have defaults."""
@@ -32,6 +41,13 @@ class Setting(NamedTuple):
     meaning: str
     changeable: bool
     """Whether it may differ when a run is resumed."""
+    kinds: tuple[str, ...] = ()
+    """Where its section is one of several kinds: those that have it; empty if all do."""
+
+    @property
+    def title(self) -> str:
+        """The key, and the kinds that have it."""
+        return f"{self.key} ({', '.join(self.kinds)})" if self.kinds else self.key
 
 
 def list_settings(model: type[Strict], branch: str = "") -> list[Setting]:
@@ -56,7 +72,8 @@ def as_markdown(settings: list[Setting]) -> str:
     for s in settings:
         star = " \\*" if s.changeable else ""
         default = f"`{s.default}`" if s.default not in ("", "required") else s.default
-        cells = (f"`{s.key}`{star}", s.type, default, s.bounds, s.meaning)
+        kinds = f" ({', '.join(s.kinds)})" if s.kinds else ""
+        cells = (f"`{s.key}`{star}{kinds}", s.type, default, s.bounds, s.meaning)
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
 
@@ -78,23 +95,44 @@ def _walk(
             meaning=" ".join((field.description or "").split()),
             changeable=free,
         )
-        is_list = get_origin(field.annotation) is tuple
-        inside = default if isinstance(default, Strict) else None
-        for nested in nested_models(field.annotation):
-            below = f"{key}.N." if is_list else f"{key}."
-            yield from _walk(nested, below, changeable=free, given=inside)
+        below = f"{key}{_PLACES[container_of(field.annotation)]}."
+        listed = {}
+        for section in nested_models(field.annotation):
+            inside = default if isinstance(default, section) else None
+            listed[section] = list(_walk(section, below, changeable=free, given=inside))
+        yield from _merged(listed, f"{below}kind")
+
+
+def _merged(listed: dict[type[Strict], list[Setting]], kind: str) -> Iterator[Setting]:
+    """The settings of the sections that may stand in one place, equal ones once.
+
+    Several are told apart by their `kind`, which is listed first.
+    """
+    owners: dict[Setting, list[str]] = {}
+    for section, settings in listed.items():
+        for setting in settings:
+            owners.setdefault(setting, []).append(kind_of(section) or "")
+    if len(listed) > 1:
+        kinds = ", ".join(str(kind_of(section)) for section in listed)
+        meaning = "Which kind of section it is; some settings are those of some kinds alone."
+        yield Setting(kind, kinds, "required", "", meaning, changeable=False)
+        owners = {setting: own for setting, own in owners.items() if setting.key != kind}
+    for setting, own in owners.items():
+        yield setting if len(own) == len(listed) else setting._replace(kinds=tuple(own))
 
 
 def _type_text(annotation: Any) -> str:
     origin, parts = get_origin(annotation), get_args(annotation)
-    if annotation in _NAMES:
+    if origin is Annotated:
+        return _type_text(parts[0])
+    if origin is None and annotation in _NAMES:
         return _NAMES[annotation]
     if isinstance(annotation, type) and issubclass(annotation, Strict):
         return "section"
     if origin is Literal:
         return ", ".join(str(part) for part in parts)
     if origin in (Union, UnionType):
-        return " or ".join(_type_text(part) for part in parts)
+        return " or ".join(dict.fromkeys(_type_text(part) for part in parts))
     if origin is tuple:
         if parts[-1] is Ellipsis:
             return f"list of {_type_text(parts[0])}"

@@ -11,21 +11,20 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
-from support.bench import EF, VIEW, Bench, changed_manifest, unreadable
+from support.bench import EF, PRETRAINED, RANDOM, VIEW, Bench, changed_manifest
 
 from echojepa.config import validate
-from echojepa.data.manifest.file import manifest_fingerprint, read_manifest
-from echojepa.errors import CheckpointError, ManifestError, StorageError
-from echojepa.evaluate import (
-    PRETRAINED,
-    RANDOM,
-    Features,
-    evaluate,
-    extractor,
-    rows_to_encode,
+from echojepa.data.manifest.file import (
+    manifest_fingerprint,
+    read_manifest,
+    with_absolute_uris,
+    write_manifest,
 )
+from echojepa.encoders.ours import OurSource
+from echojepa.errors import CheckpointError, IncompleteError, ManifestError, StorageError
+from echojepa.evaluate import evaluate, rows_to_encode
 from echojepa.pretrain import PretrainConfig
-from echojepa.probes.linear import ProbeResult
+from echojepa.probes.fitting import ProbeResult
 from echojepa.probes.tasks import Task, pick
 from echojepa.runs.folder import RunFolder
 
@@ -36,7 +35,7 @@ def evaluated(
 ) -> tuple[Path, list[ProbeResult]]:
     """An evaluation of both tasks: its folder and results."""
     out = tmp_path_factory.mktemp("evaluated") / "deep" / "out"
-    return out, evaluate(bench.config(out), bench.features)
+    return out, evaluate(bench.config(out), bench.here)
 
 
 def test_everything_is_written(bench: Bench, evaluated: tuple[Path, list[ProbeResult]]) -> None:
@@ -47,7 +46,7 @@ def test_everything_is_written(bench: Bench, evaluated: tuple[Path, list[ProbeRe
         for features in (PRETRAINED, RANDOM, "predict mean")
     ]
     written = json.loads((out / "results.json").read_text())
-    assert written["encoder"] == "encoder"
+    assert set(written["encoders"]) == {PRETRAINED, RANDOM}
     assert written["manifest_fingerprint"] == manifest_fingerprint(bench.manifest)
     assert (written["num_clips"], written["num_unreadable"]) == (24, 0)
     for line, result in zip(written["results"], results, strict=True):
@@ -88,16 +87,15 @@ def test_predictions_are_keyed_by_clip_or_study(
             assert np.mean(correct) == pytest.approx(result.test["accuracy"])
 
 
-def test_the_order_of_the_features_is_irrelevant(
+def test_the_order_of_the_manifest_is_irrelevant(
     bench: Bench, evaluated: tuple[Path, list[ProbeResult]], tmp_path: Path
 ) -> None:
-    order = np.random.default_rng(0).permutation(24)
-    shuffled = Features(
-        clip_ids=[bench.features.clip_ids[i] for i in order],
-        problems=[None] * 24,
-        by_encoder={name: values[order] for name, values in bench.features.by_encoder.items()},
-    )
-    found = evaluate(bench.config(tmp_path, tasks=(EF,)), shuffled)
+    """Features belong to clips by their ids: shuffled rows give the very same scores."""
+    table = with_absolute_uris(read_manifest(bench.manifest), bench.manifest.parent)
+    order = np.random.default_rng(0).permutation(len(table))
+    shuffled = write_manifest(table.take(order), tmp_path / "manifest.parquet")
+    config = bench.config(tmp_path / "out", tasks=(EF,), manifest=str(shuffled))
+    found = evaluate(config, bench.here)
     assert [r.test for r in found] == [r.test for r in evaluated[1] if r.task is EF]
 
 
@@ -108,7 +106,7 @@ def test_one_task_of_some_views_encodes_only_those(bench: Bench, tmp_path: Path)
     assert set(rows["view"].to_pylist()) == {"A4C"}
     assert len(rows) == 12
     assert all(Path(uri).is_absolute() for uri in rows["uri"].to_pylist())
-    assert {len(r.predictions.ids) for r in evaluate(config, bench.features)} == {3}
+    assert {len(r.predictions.ids) for r in evaluate(config, bench.here)} == {3}
 
 
 def test_unreadable_clips_are_left_out_and_counted(bench: Bench, tmp_path: Path) -> None:
@@ -119,7 +117,7 @@ def test_unreadable_clips_are_left_out_and_counted(bench: Bench, tmp_path: Path)
     }
     by_clip = EF.model_copy(update={"level": "clip"})
     config = bench.config(tmp_path, tasks=(by_clip,))
-    results = evaluate(config, unreadable(bench.features, set(by_split.values())))
+    results = evaluate(config, bench.here.without(set(by_split.values())))
     assert {len(result.predictions.ids) for result in results} == {5}
     assert all(np.isfinite(list(result.test.values())).all() for result in results)
     written = json.loads((tmp_path / "results.json").read_text())
@@ -131,7 +129,7 @@ def test_unreadable_clips_are_left_out_and_counted(bench: Bench, tmp_path: Path)
 
 def test_few_labels(bench: Bench, tmp_path: Path) -> None:
     """Every share of every task and encoder, in the file and on the page."""
-    evaluate(bench.config(tmp_path, label_shares=(0.5, 1.0)), bench.features)
+    evaluate(bench.config(tmp_path, label_shares=(0.5, 1.0)), bench.here)
     found = json.loads((tmp_path / "results.json").read_text())
     keys = [(p["task"], p["features"], p["share"]) for p in found["label_efficiency"]]
     assert keys == [
@@ -151,7 +149,7 @@ def test_few_labels(bench: Bench, tmp_path: Path) -> None:
 
 def test_results_are_told_by_group(bench: Bench, tmp_path: Path) -> None:
     """Of every vendor alone, and of nothing that the manifest lacks."""
-    evaluate(bench.config(tmp_path, groups=("vendor", "no_such_column")), bench.features)
+    evaluate(bench.config(tmp_path, groups=("vendor", "no_such_column")), bench.here)
     rows = [r for r in read_manifest(bench.manifest).to_pylist() if r["split"] == "test"]
     for line in json.loads((tmp_path / "results.json").read_text())["results"]:
         studies = line["level"] == "study"
@@ -169,17 +167,22 @@ def test_a_split_of_unreadable_clips_is_an_error(bench: Bench, tmp_path: Path, s
     rows = read_manifest(bench.manifest).to_pylist()
     bad = {row["clip_id"] for row in rows if row["split"] == split}
     with pytest.raises(ManifestError, match=f"no readable labelled clip in split '{split}'"):
-        evaluate(bench.config(tmp_path), unreadable(bench.features, bad))
+        evaluate(bench.config(tmp_path), bench.here.without(bad))
     assert not (tmp_path / "results.json").exists()
 
 
-def test_a_test_split_without_labels_is_an_error(bench: Bench, tmp_path: Path) -> None:
+def test_a_test_split_without_labels_is_an_error_that_costs_other_tasks_nothing(
+    bench: Bench, tmp_path: Path
+) -> None:
     rows = read_manifest(bench.manifest).to_pylist()
     labels = [None if row["split"] == "test" else row["lvef"] for row in rows]
     manifest = changed_manifest(bench, tmp_path, "lvef", labels)
     config = bench.config(tmp_path / "out", manifest=manifest)
-    with pytest.raises(ManifestError, match="task 'ef' has no readable labelled clip .* 'test'"):
-        evaluate(config, bench.features)
+    with pytest.raises(IncompleteError, match="task 'ef' has no readable labelled clip .* 'test'"):
+        evaluate(config, bench.here)
+    written = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert {line["task"] for line in written["results"]} == {"view"}
+    assert list(written["failed"]) == ["task ef"]
 
 
 def test_a_missing_label_is_an_error_before_anything_is_encoded(
@@ -202,14 +205,16 @@ def test_tasks_are_at_least_one_and_named_differently(
 def test_a_single_class_is_an_error(bench: Bench, tmp_path: Path) -> None:
     config = bench.config(tmp_path, tasks=(VIEW.model_copy(update={"views": ("A4C",)}),))
     with pytest.raises(ManifestError, match="class"):
-        evaluate(config, bench.features)
+        evaluate(config, bench.here)
 
 
 def test_what_is_no_encoder_is_refused_before_anything_is_encoded(
     bench: Bench, tmp_path: Path
 ) -> None:
-    with pytest.raises(CheckpointError, match="not an encoder folder"):
-        extractor(bench.config(tmp_path, encoder=str(tmp_path)))
+    with pytest.raises(CheckpointError, match="no valid checkpoint"):
+        evaluate(
+            bench.config(tmp_path, encoders={"none": OurSource(path=str(tmp_path))}), bench.here
+        )
 
 
 @pytest.mark.parametrize("blocked", ["out", "out/results.json", "out/predictions.parquet"])
@@ -223,7 +228,7 @@ def test_an_output_that_cannot_be_written_is_an_error(
     else:
         path.mkdir()
     with pytest.raises(StorageError) as caught:
-        evaluate(bench.config(tmp_path / "out", tasks=(EF,)), bench.features)
+        evaluate(bench.config(tmp_path / "out", tasks=(EF,)), bench.here)
     assert caught.value.where == str(tmp_path / "out")
     assert "None" not in str(caught.value)
 
@@ -242,7 +247,7 @@ def run_dir(bench: Bench, tiny_tree: dict[str, Any]) -> str:
 def test_a_run_gives_its_curves_masks_and_origin(
     bench: Bench, tmp_path: Path, run_dir: str
 ) -> None:
-    evaluate(bench.config(tmp_path / "out", run_dir=run_dir, tasks=(EF,)), bench.features)
+    evaluate(bench.config(tmp_path / "out", run_dir=run_dir, tasks=(EF,)), bench.here)
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count("alt='training curves'") == 1
     assert page.count("alt='clip and masks'") == 4
@@ -261,5 +266,5 @@ def test_an_unreadable_clip_does_not_cost_the_report(
     uris[shown] = str(tmp_path / "gone.mp4")
     manifest = changed_manifest(bench, tmp_path / "data", "uri", uris)
     config = bench.config(tmp_path / "out", manifest=manifest, run_dir=run_dir, tasks=(EF,))
-    evaluate(config, unreadable(bench.features, {clip_ids[shown]}))
+    evaluate(config, bench.here.without({clip_ids[shown]}))
     assert (tmp_path / "out" / "report.html").read_text().count("alt='clip and masks'") == 4

@@ -91,8 +91,15 @@ def test_golden_numbers() -> None:
     ]
 
 
+def test_many_floats_are_those_drawn_one_by_one() -> None:
+    one, many = (SampleRng(7, Domain.CORRUPTION, 2**63 - 1) for _ in range(2))
+    assert many.uniforms(9).tolist() == [one.uniform() for _ in range(9)]
+    assert many.uniform() == one.uniform()
+
+
 def test_domains_keep_their_numbers() -> None:
-    assert {domain.name: domain.value for domain in Domain} == {"ORDER": 1, "CLIP": 2, "MASK": 3}
+    numbers = {domain.name: domain.value for domain in Domain}
+    assert numbers == {"ORDER": 1, "CLIP": 2, "MASK": 3, "CORRUPTION": 4}
 
 
 def test_streams_differ() -> None:

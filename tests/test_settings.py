@@ -62,7 +62,7 @@ def test_every_setting_says_what_it_means(job: Job) -> None:
     settings = list_settings(model_of(job))
     assert len(settings) > 5
     assert not [s.key for s in settings if len(s.meaning) < 8]
-    assert len({s.key for s in settings}) == len(settings)
+    assert len({(s.key, s.kinds) for s in settings}) == len(settings)
 
 
 def test_what_is_listed_is_what_is_accepted() -> None:

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from echojepa.cli import cluster as cluster_commands
+from echojepa.cli import evaluation as evaluation_commands
 from echojepa.cli import manifest as manifest_commands
 from echojepa.cli import runs as run_commands
 from echojepa.cli import settings as settings_commands
 from echojepa.cli import weights as weights_commands
 from echojepa.cli.common import Address, ConfigFile, Overrides, out
+from echojepa.cli.evaluation import results_table
 from echojepa.errors import exit_codes
 
 app = typer.Typer(
@@ -30,7 +31,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(manifest_commands.app, name="manifest")
-for part in (run_commands, settings_commands, weights_commands, cluster_commands):
+for part in (
+    evaluation_commands,
+    run_commands,
+    settings_commands,
+    weights_commands,
+    cluster_commands,
+):
     app.add_typer(part.app)
 
 
@@ -131,32 +138,6 @@ def sweep(file: ConfigFile, overrides: Overrides = None) -> None:
 
     best = launch(load(file, overrides or [], SweepJob))
     out.print(best)
-
-
-@app.command()
-def evaluate(file: ConfigFile, overrides: Overrides = None) -> None:
-    """Judge a frozen encoder with linear probes; writes tables and a report."""
-    from echojepa.config import load
-    from echojepa.launch.evaluate import EvaluateJob, launch
-
-    job = load(file, overrides or [], EvaluateJob)
-    out.print(results_table(launch(job)))
-    out.print(Path(job.out) / "report.html")
-
-
-def results_table(results: list[Any]) -> Table:
-    """The first test scores of probes, with their 95% intervals over patients."""
-    from echojepa.probes.metrics import SHOWN
-
-    table = Table("task", "features", "test metrics [95% interval over patients]")
-    for result in results:
-        metrics = "  ".join(
-            f"{name} {result.test[name]:.3f} [{low:.3f}, {high:.3f}]"
-            for name, (low, high) in result.intervals.items()
-            if name in SHOWN[result.task.kind][:3]
-        )
-        table.add_row(result.task.name, result.features, metrics)
-    return table
 
 
 def main() -> None:

@@ -171,15 +171,32 @@ def square_box(height: int, width: int) -> Box:
     return Box((height - side) // 2, (width - side) // 2, side, side)
 
 
-def even_windows(row: Mapping[str, Any], clip: ClipConfig, count: int) -> list[Window]:
-    """Windows from the start of a video to its end, evenly placed; a single one in the middle.
+Placement = Literal["even", "partitions", "contiguous"]
+
+
+def windows_of(
+    row: Mapping[str, Any], clip: ClipConfig, count: int, placement: Placement = "even"
+) -> list[Window]:
+    """The windows that evaluation looks at.
+
+    Args:
+        placement: `even` puts them from the start of a video to its end, a single one in the
+            middle; `partitions` one into the middle of each of so many equal parts; `contiguous`
+            one behind the other from the first frame on.
 
     Raises:
         ClipError: see `window_at`.
     """
     timing = Timing.of(row)
     latest = timing.latest_start(clip)
-    starts = np.linspace(0.0, latest, count) if count > 1 else [0.5 * latest]
+    length = clip.num_frames / clip.fps
+    if placement == "contiguous":
+        starts = np.arange(count) * length
+    elif placement == "partitions":
+        middles = (np.arange(count) + 0.5) * timing.duration_seconds / count
+        starts = np.clip(middles - length / 2, 0.0, latest)
+    else:
+        starts = np.linspace(0.0, latest, count) if count > 1 else np.array([0.5 * latest])
     return [window_at(float(start), timing, clip) for start in starts]
 
 

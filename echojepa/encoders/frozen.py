@@ -47,6 +47,10 @@ class FrozenEncoder(Protocol):
 class EncoderSource(Protocol):
     """A small picklable description of an encoder, which any process can load."""
 
+    @property
+    def batch(self) -> int:
+        """Clips per forward pass."""
+
     def load(self) -> FrozenEncoder:
         """The encoder on this process's device.
 

@@ -30,11 +30,16 @@ class OurNetwork(nn.Module):
 
 
 class OurSource(Source):
-    """An encoder folder, as a run exports it and `echojepa import-weights` writes it."""
+    """An encoder of this package."""
 
     kind: Literal["ours"] = "ours"
     path: str
-    """Encoder folder."""
+    """An encoder folder, as a run exports it and `echojepa import-weights` writes it. Evaluations
+    also take a run folder, which stands for its newest checkpoint, and a checkpoint."""
+
+    def origin(self) -> Path:
+        """See `Source`."""
+        return Path(self.path)
 
     def load(self) -> NetworkEncoder:
         """See `EncoderSource`."""

@@ -6,6 +6,8 @@ every kind takes uint8 RGB clips [B, T, H, W, 3] and owns its preprocessing.
 
 from __future__ import annotations
 
+import hashlib
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -18,7 +20,7 @@ from torch import nn
 
 from echojepa.config import Strict
 from echojepa.data.sampling import ClipConfig
-from echojepa.encoders.frozen import PooledFeatures, TokenFeatures
+from echojepa.encoders.frozen import FrozenEncoder, PooledFeatures, TokenFeatures
 from echojepa.models.weights import fill
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -35,6 +37,33 @@ class Source(Strict):
     random_seed: int | None = Field(None, ge=0)
     """Draw the weights from this seed: the same architecture, untrained. What the file says of the
     architecture is still read."""
+
+    @abstractmethod
+    def load(self) -> FrozenEncoder:
+        """See `EncoderSource`."""
+
+    def origin(self) -> Path | None:
+        """The file or folder whose content decides what the encoder is, if there is one."""
+        return None
+
+    @property
+    def untrained(self) -> bool:
+        """Whether its weights are random."""
+        return self.random_seed is not None
+
+    def digest(self) -> str:
+        """SHA-256 of that content; of a folder, of its weights and settings."""
+        digest, origin = hashlib.sha256(), self.origin()
+        if origin is not None and origin.is_dir():
+            files = [f for f in sorted(origin.iterdir()) if f.suffix in (".safetensors", ".json")]
+        else:
+            files = [origin] if origin is not None and origin.is_file() else []
+        for file in files:
+            digest.update(file.name.encode())
+            with file.open("rb") as opened:
+                while chunk := opened.read(1 << 20):
+                    digest.update(chunk)
+        return digest.hexdigest()
 
     def filled(
         self, build: Callable[[], Network], weights: Mapping[str, torch.Tensor], where: str
@@ -85,7 +114,7 @@ class NetworkEncoder:
         torch.set_float32_matmul_precision("high" if self._precision == "tf32" else "highest")
         half = self._precision == "bfloat16"
         with torch.autocast(self._device.type, torch.bfloat16, enabled=half):
-            features: TokenFeatures | PooledFeatures = self.network(
-                torch.from_numpy(clips).to(self._device)
-            )
+            # Arrays from shared memory are read-only, which PyTorch does not know.
+            pixels = torch.from_numpy(np.require(clips, requirements="W"))
+            features: TokenFeatures | PooledFeatures = self.network(pixels.to(self._device))
         return features

@@ -19,7 +19,7 @@ from echojepa.launch.evaluate import EvaluateJob
 from echojepa.launch.pretrain import PretrainJob
 from echojepa.on_ray.connect import connected
 from echojepa.phantom import PhantomConfig
-from echojepa.probes.linear import ProbeResult
+from echojepa.probes.fitting import ProbeResult
 from echojepa.runs.audit import audit_run
 from echojepa.runs.folder import RunFolder
 
@@ -76,7 +76,11 @@ def _configs(out: Path, overrides: list[str]) -> tuple[PhantomConfig, PretrainJo
     own = _by_config(overrides)
     manifest, run_dir = f"{out}/phantom/manifest.parquet", f"{out}/run"
     paths = [f"run_dir={run_dir}", f"data.manifest={manifest}"]
-    tested = [f"run_dir={run_dir}", f"encoder={run_dir}/encoder", f"manifest={manifest}"]
+    tested = [
+        f"run_dir={run_dir}",
+        f"encoders.pretrained.path={run_dir}/encoder",
+        f"manifest={manifest}",
+    ]
     return (
         load(configs / "data" / "demo.yaml", own["phantom"], PhantomConfig),
         load(configs / "pretrain" / "demo.yaml", [*paths, *own["pretrain"]], PretrainJob),

@@ -1,4 +1,4 @@
-"""`manifest validate --decode` and `from-csv`: all cores of a cluster look at the files."""
+"""`manifest` commands that open files: all cores of a cluster look at them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from echojepa.config import Strict
+from echojepa.data.datasets.listing import Listing, look_at
 from echojepa.data.decode.frames import ReadConfig
 from echojepa.data.manifest.file import scan_manifest, write_manifest
 from echojepa.data.manifest.import_csv import CsvFiles, measure_rows, opened_csv
@@ -64,12 +65,24 @@ def launch_import(files: CsvFiles, target: Path, rejected: Path, job: FilesJob) 
     return sieve
 
 
+def launch_data_set(listing: Listing, target: Path, rejected: Path, job: FilesJob) -> Sieve:
+    """Write a manifest of the readable videos that the lists of a public data set name.
+
+    Raises:
+        ManifestError: no video can be used, or a patient is in two splits.
+        StorageError, ClusterError: as `launch_validate`.
+    """
+    sieve = Sieve(listing.schema, rejected)
+    with connected(job.cluster):
+        judged = _judged(partial(look_at, job.read), listing.chunks(), listing.num_entries)
+        write_manifest(sieve.good(judged), target)
+    return sieve
+
+
 def _judged(
-    judge: Callable[[list[dict[str, Any]]], list[Judged]],
-    chunks: Iterable[list[dict[str, Any]]],
-    num_rows: int,
+    judge: Callable[[list[Any]], list[Judged]], chunks: Iterable[list[Any]], num_rows: int
 ) -> Iterator[list[Judged]]:
-    """Chunks of rows, judged in order, with a progress bar."""
+    """Chunks of rows or entries, judged in order, with a progress bar."""
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("files", total=num_rows)
         for judged in map_on_ray(judge, chunks):

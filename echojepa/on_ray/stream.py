@@ -12,11 +12,10 @@ import os
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
@@ -25,6 +24,8 @@ from ray.util.annotations import RayDeprecationWarning
 from echojepa.data.block import BlockDecoder, Columns, DataConfig
 from echojepa.data.stream import Segment, StreamShape, segment_blocks
 from echojepa.on_ray.internals import ExecutionCallback
+from echojepa.on_ray.tasks import map_on_ray
+from echojepa.probes.extraction import Extractor, Loader
 from echojepa.randomness import Seeds
 
 _MAX_RESTARTS = 32
@@ -113,43 +114,65 @@ def blocks_of(iterator: Any) -> Iterator[Columns]:
     yield from iterator.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=2)
 
 
-Extractor = Callable[[list[dict[str, Any]]], dict[str, Any]]
-"""Manifest rows to feature columns, see `probes.features.FeatureExtractor`."""
+class _EncodeActor:
+    """Holds the encoders of one process; decodes, too, where nobody has done it before."""
 
-
-class _ExtractActor:
-    """Holds the encoders of one process."""
-
-    def __init__(self, build: Callable[[], Extractor]) -> None:
+    def __init__(self, load: Loader | None, build: Callable[[], Extractor]) -> None:
+        self._load = load
         self._extract = build()
 
-    def __call__(self, rows: pa.Table) -> dict[str, Any]:
-        return self._extract(rows.to_pylist())
+    def __call__(self, block: Any) -> Columns:
+        clips = block if self._load is None else self._load(block.to_pylist())
+        return self._extract(clips)
 
 
-def extract_columns(
-    rows: pa.Table, build: Callable[[], Extractor], batch: int, cpus_per_actor: float
-) -> dict[str, Any]:
-    """Run an extractor over manifest rows on the cluster; one GPU per actor where there are any.
+class ClusterExecutor:
+    """Decodes and encodes on the connected cluster; see `probes.extraction.Executor`.
 
-    Args:
-        build: makes the extractor inside each actor.
-        batch: rows per call.
-
-    Returns:
-        The extractor's columns over all rows, each row with its own clip id, in any order.
+    Where there are GPUs, each of them has an encoding actor, and decoding is a stage of its own
+    that takes as many CPUs as it needs. Without them, decoding and encoding wait for the same
+    cores, and an actor does both.
     """
-    blocks = [rows.slice(start, batch) for start in range(0, len(rows), batch)]
-    dataset = ray.data.from_arrow(blocks)
-    _quieten(dataset.context)
-    extracted = _map_on_actors(
-        dataset,
-        _ExtractActor,
-        (build,),
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(min_size=1),
-        num_cpus=cpus_per_actor,
-        num_gpus=1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0,
-    )
-    parts = list(extracted.iter_batches(batch_size=None, batch_format="numpy"))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def __init__(
+        self, cpus_per_actor: float, stages: Literal["auto", "one", "two"] = "auto"
+    ) -> None:
+        """Keep the settings.
+
+        Args:
+            cpus_per_actor: CPUs that an encoding actor reserves.
+            stages: "auto" as described.
+        """
+        self._cpus_per_actor = cpus_per_actor
+        self._stages = stages
+
+    def map(self, function: Callable[[Any], Any], inputs: Iterable[Any]) -> Iterator[Any]:
+        """Results in order, one core each."""
+        yield from map_on_ray(function, inputs)
+
+    def extract(
+        self, blocks: Sequence[pa.Table], load: Loader, build: Callable[[], Extractor]
+    ) -> Iterator[Columns]:
+        """Decode and encode blocks of rows; their columns in order."""
+        has_gpus = ray.cluster_resources().get("GPU", 0) >= 1
+        two = has_gpus if self._stages == "auto" else self._stages == "two"
+        dataset = ray.data.from_arrow(list(blocks))
+        dataset.context.execution_options.preserve_order = True
+        _quieten(dataset.context)
+        if two:
+            dataset = dataset.map_batches(
+                lambda rows: load(rows.to_pylist()),
+                batch_size=None,
+                batch_format="pyarrow",
+                num_cpus=1,
+            )
+        encoded = _map_on_actors(
+            dataset,
+            _EncodeActor,
+            (None if two else load, build),
+            batch_format="numpy" if two else "pyarrow",
+            compute=ray.data.ActorPoolStrategy(min_size=1),
+            num_cpus=self._cpus_per_actor,
+            num_gpus=1 if has_gpus else 0,
+        )
+        yield from encoded.iter_batches(batch_size=None, batch_format="numpy")

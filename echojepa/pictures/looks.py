@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from echojepa.probes.linear import BASELINE
+from echojepa.probes.fitting import BASELINE
 
 PALETTE = (
     "#1845fb",

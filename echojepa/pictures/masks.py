@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from echojepa.config import validate
+from echojepa.data.decode.frames import ReadConfig
+from echojepa.data.sampling import ClipConfig
 from echojepa.models.attention import Grid
+from echojepa.objectives.kinds import AnyObjective
+from echojepa.objectives.objective import ModelConfig
+from echojepa.probes.features import load_view
+from echojepa.probes.tasks import pick, with_clips
+from echojepa.randomness import Seeds
 
+_NUM_PICTURES = 4
 _NUM_FRAMES = 4
 _TINT = np.array([36, 84, 148], np.float32)
 _GAP = 2
@@ -47,3 +58,23 @@ def mask_picture(
         rows.append(shown)
     pad = ((0, _GAP), (0, _GAP), (0, 0))
     return np.concatenate([np.concatenate([np.pad(f, pad) for f in row], axis=1) for row in rows])
+
+
+def run_pictures(run: dict[str, Any], rows: pa.Table, read: ReadConfig) -> list[NDArray[np.uint8]]:
+    """Some of the rows' clips with the masks that a run trained with, [H, W, 3] each.
+
+    Args:
+        run: the resolved config of the run.
+    """
+    clip = validate(run["data"]["clip"], ClipConfig, "config.yaml")
+    model = validate(run["model"], ModelConfig, "config.yaml")
+    objective = validate(run["objective"], AnyObjective, "config.yaml").build(
+        model, model.encoder.grid(clip.num_frames, clip.size, clip.size), Seeds(run["seed"])
+    )
+    picked = pick(rows["clip_id"].to_pylist(), _NUM_PICTURES, seed=1)
+    by_id = {row["clip_id"]: row for row in with_clips(rows, picked).to_pylist()}
+    hiddens = objective.hidden_tokens(np.arange(len(picked)))
+    return [
+        mask_picture(load_view(by_id[clip_id], clip, read), [h[i] for h in hiddens], objective.grid)
+        for i, clip_id in enumerate(picked)
+    ]

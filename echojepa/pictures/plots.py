@@ -13,10 +13,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from echojepa.page import picture
 from echojepa.pictures.looks import GREY, Look
-from echojepa.probes.efficiency import CurvePoint
+from echojepa.probes.fitting import ProbeResult
 from echojepa.probes.intervals import Interval
-from echojepa.probes.linear import ProbeResult
 from echojepa.probes.metrics import HEADLINE, confusion
+from echojepa.probes.suites.label_efficiency import CurvePoint
 from echojepa.probes.tasks import Task
 
 PER_ROW = 3
@@ -88,7 +88,7 @@ def band(
 
 def scatter(results: Sequence[ProbeResult], look_of: Mapping[str, Look]) -> str:
     """Predicted against true values of every encoder; below, Bland and Altman's plot."""
-    shown = [r for r in results if r.regularisation is not None]
+    shown = [r for r in results if r.chosen is not None]
     every = np.concatenate([x for r in shown for x in (r.predictions.truth, r.predictions.output)])
     margin = 0.05 * float(np.ptp(every)) or 1.0
     low, high = float(every.min()) - margin, float(every.max()) + margin
@@ -114,7 +114,7 @@ def scatter(results: Sequence[ProbeResult], look_of: Mapping[str, Look]) -> str:
 
 def confusions(results: Sequence[ProbeResult]) -> str:
     """Confusion matrices of every encoder; colours are shares of the true class."""
-    shown = [r for r in results if r.regularisation is not None]
+    shown = [r for r in results if r.chosen is not None]
     figure, places = panels(len(shown), 3.7)
     for result, (axes,) in zip(shown, places, strict=True):
         said = result.predictions

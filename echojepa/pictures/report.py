@@ -18,11 +18,12 @@ from echojepa.page import page, picture, section
 from echojepa.pictures.comparison import comparison_section
 from echojepa.pictures.looks import Look, looks
 from echojepa.pictures.plots import confusions, label_curves, scatter, training_curves
-from echojepa.pictures.severity import SeverityPoint, severity_section
+from echojepa.pictures.severity import severity_section
 from echojepa.pictures.tables import groups_table, task_table
-from echojepa.probes.efficiency import CurvePoint
-from echojepa.probes.linear import ProbeResult
+from echojepa.probes.fitting import ProbeResult
 from echojepa.probes.predictions import Predictions
+from echojepa.probes.suites.label_efficiency import CurvePoint
+from echojepa.probes.suites.robustness import SeverityPoint
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -12,33 +12,9 @@ from echojepa.page import section
 from echojepa.pictures.looks import Look
 from echojepa.pictures.plots import band, image, panels
 from echojepa.pictures.tables import with_interval
-from echojepa.probes.intervals import Interval
 from echojepa.probes.metrics import HEADLINE
+from echojepa.probes.suites.robustness import CLEAN, SeverityPoint
 from echojepa.probes.tasks import Task
-
-
-class SeverityPoint(NamedTuple):
-    """One encoder on one task, on clips corrupted in one way to one degree.
-
-    The error is the headline score of a regression, and what the headline score of a classification
-    lacks to 1.
-    """
-
-    encoder: str
-    task: str
-    kind: str
-    """Of corruption."""
-    severity: float
-    """In the unit of the kind; 0 is the clean clip, which is among the points of every kind."""
-    test: dict[str, float]
-    test_intervals: dict[str, Interval]
-    skill_lost: float
-    """Skill on clean clips minus that on these. Skill is 1 - error / error of predict-mean: 1 at
-    best, 0 for a probe that sees nothing."""
-    skill_lost_interval: Interval
-    """Over test patients, of the paired difference."""
-    relative_degradation: float
-    """(error on these - error on clean clips) / error on clean clips."""
 
 
 def severity_section(
@@ -47,19 +23,19 @@ def severity_section(
     """A panel per task and kind of corruption, a line per encoder; below, what every task loses.
 
     Args:
-        points: at least one; of any number of encoders.
+        points: of any number of encoders, under one corruption at least and without any.
         tasks: those that the points are of, and perhaps others.
         look_of: the look of all encoders.
     """
     body = (
-        "<p class='note'>Probes are fitted on clean clips, and judged on test clips that are "
-        "corrupted; severity 0 is the clean clip. Bands are 95% intervals over patients.</p>"
+        "<p class='note'>Probes learnt from clean clips, and are judged on test clips that are "
+        "corrupted; severity 0 is the clean control. Bands are 95% intervals over patients.</p>"
         f"{_curves(points, tasks, look_of)}"
-        "<p class='note'>Skill is 1 - error / error of predict-mean: how much of what can be known "
-        "is known. Each cell is the skill lost against clean clips, with the 95% interval of the "
-        "paired difference; then the growth of the error relative to the same encoder's on clean "
-        "clips. The second number alone flatters an encoder that is bad on clean clips, as it has "
-        "little to lose.</p>"
+        "<p class='note'>Skill is what a probe adds to predicting the mean: 1 - MAE / MAE of the "
+        "mean, or the balanced accuracy between chance and 1. Each cell is the skill lost against "
+        "the control, with the 95% interval of the paired difference; below it, by which share of "
+        "the control's own score the headline score is worse. That share alone flatters a probe "
+        "that is bad on clean clips, as it has little to lose.</p>"
     )
     for task in tasks:
         here = [p for p in points if p.task == task.name]
@@ -73,9 +49,12 @@ def _curves(
 ) -> str:
     lines: dict[tuple[str, str], dict[str, list[SeverityPoint]]] = {}
     for task in tasks:
-        for point in sorted((p for p in points if p.task == task.name), key=lambda p: p.severity):
-            panel = lines.setdefault((task.name, point.kind), {})
-            panel.setdefault(point.encoder, []).append(point)
+        here = [point for point in points if point.task == task.name]
+        for kind in dict.fromkeys(point.kind for point in here if point.kind != CLEAN):
+            panel = lines.setdefault((task.name, kind), {})
+            for point in sorted(here, key=lambda p: p.severity):
+                if point.kind in (kind, CLEAN):
+                    panel.setdefault(point.encoder, []).append(point)
     metrics = {task.name: HEADLINE[task.kind] for task in tasks}
     figure, places = panels(len(lines), 3.4)
     for ((task_name, kind), line_of), (axes,) in zip(lines.items(), places, strict=True):
@@ -95,7 +74,7 @@ def _curves(
 
 def _table(points: Sequence[SeverityPoint]) -> str:
     """Rows are corruptions, columns encoders; the last row is the mean over all corruptions."""
-    found = {(p.kind, p.severity, p.encoder): p for p in points if p.severity > 0}
+    found = {(p.kind, p.severity, p.encoder): p for p in points if p.kind != CLEAN}
     names = list(dict.fromkeys(name for _, _, name in found))
     corruptions = sorted({(kind, severity) for kind, severity, _ in found})
     rows = ""
@@ -119,10 +98,10 @@ def _mean(points: Sequence[SeverityPoint], number: int) -> str:
     if len(points) < number:
         return "&ndash;"
     lost = np.mean([p.skill_lost for p in points])
-    growth = np.mean([p.relative_degradation for p in points])
-    return f"{lost:.3f}<small>error {growth:+.1%}</small>"
+    worse = np.mean([p.relative_degradation for p in points])
+    return f"{lost:.3f}<small>{worse:+.1%}</small>"
 
 
 def _cell(point: SeverityPoint) -> str:
     lost = with_interval(point.skill_lost, point.skill_lost_interval)
-    return f"{lost}<small>error {point.relative_degradation:+.1%}</small>"
+    return f"{lost}<small>{point.relative_degradation:+.1%}</small>"

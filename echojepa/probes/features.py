@@ -1,34 +1,40 @@
 """Frozen features of videos: fixed clips of every one, encoded and pooled.
 
-Shapes: B clips, W windows of a video, T frames, N tokens, D width. Tokens are in the order time,
-row, column.
+Shapes: n videos, W windows of a video, T frames, B clips, N tokens, D width. Tokens are in the
+order time, row, column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch.nn import functional as F
 
 from echojepa.config import Strict
+from echojepa.data.corrupt import Corruption, corrupted
 from echojepa.data.decode.frames import ReadConfig, open_video
 from echojepa.data.problem import Problem, guarded
-from echojepa.data.sampling import ClipConfig, crop_resize, even_windows, square_box
-from echojepa.encoders.frozen import EncoderSource, PooledFeatures, TokenFeatures
+from echojepa.data.sampling import ClipConfig, Placement, crop_resize, square_box, windows_of
+from echojepa.encoders.frozen import EncoderSource, FrozenEncoder, PooledFeatures, TokenFeatures
 
 Part = Literal["mean", "motion", "texture"]
+Keep = Literal["pooled", "grid", "tokens"]
 
 
 class FeatureConfig(Strict):
     """How a video becomes one vector of features."""
 
     windows: int = Field(2, gt=0)
-    """Clips per video, evenly placed from its start to its end; features are their mean."""
+    """Clips per video; features are their mean."""
+    placement: Placement = "even"
+    """Where they lie: `even` from the start of the video to its end; `partitions` in the middle of
+    equal parts; `contiguous` one behind the other from the first frame on."""
     parts: tuple[Part, ...] = Field(("mean", "motion", "texture"), min_length=1)
     """What is kept of a clip's tokens, side by side: mean is over all of them; motion is the
     deviation over time at each place, averaged over places; texture the deviation over places at
@@ -37,8 +43,47 @@ class FeatureConfig(Strict):
     """The central square of a frame; or all of it, with black bars."""
 
 
+class Worsening(Strict):
+    """How videos are made worse before an encoder sees them."""
+
+    corruption: Corruption
+    """What is done to them."""
+    reencode: bool
+    """Whether they are encoded again afterwards."""
+
+
+class TokenConfig(Strict):
+    """What is kept of a clip beside its pooled features, for probes that look at tokens."""
+
+    keep: Keep = "pooled"
+    """Nothing more; the means of the cells of a grid; or every token."""
+    grid: tuple[int, int, int] = (4, 4, 4)
+    """Cells along time, rows and columns, where a grid is kept; at most as many as tokens."""
+
+
+class Shape(NamedTuple):
+    """What an encoder gives of a video."""
+
+    windows: int
+    pooled: int
+    """Width of the pooled features."""
+    tokens: int
+    """Tokens kept of a window; 0 if none are."""
+    width: int
+    """Of a token."""
+
+    @property
+    def num_bytes(self) -> int:
+        """On disk, of one video: pooled features in float32, tokens in bfloat16."""
+        return self.windows * (4 * self.pooled + 2 * self.tokens * self.width)
+
+
 def load_clips(
-    row: dict[str, Any], clip: ClipConfig, how: FeatureConfig, read: ReadConfig
+    row: dict[str, Any],
+    clip: ClipConfig,
+    how: FeatureConfig,
+    read: ReadConfig,
+    worsening: Worsening | None = None,
 ) -> NDArray[np.uint8]:
     """The clips of a manifest row, [W, T, H, W, 3].
 
@@ -46,10 +91,19 @@ def load_clips(
         ClipError: the video cannot be read.
         StorageError: its storage fails.
     """
-    windows = even_windows(row, clip, how.windows)
+    windows = windows_of(row, clip, how.windows, how.placement)
     moments = np.concatenate([window.seconds for window in windows])
     order = np.argsort(moments, kind="stable")  # a decoder reads a file from front to back once
-    frames = open_video(row["uri"], read).frames_at(moments[order], row["num_frames"])
+    video = open_video(row["uri"], read)
+    if worsening is None:
+        frames = video.frames_at(moments[order], row["num_frames"])
+    else:
+        # Of a whole video, so that every frame is what it is in any other clip of it.
+        whole = video.frames(range(row["num_frames"]), row["num_frames"])
+        worse, fps = worsening.corruption, row["native_fps"]
+        whole = corrupted(whole, worse, row["clip_id"], fps, reencode=worsening.reencode)
+        nearest = np.rint(moments[order] * fps).astype(int)
+        frames = whole[np.minimum(nearest, len(whole) - 1)]
     height, width = frames.shape[1:3]
     if how.frame == "letterbox":
         side = max(height, width)
@@ -82,51 +136,105 @@ def pool(features: TokenFeatures | PooledFeatures, parts: Sequence[Part]) -> tor
     return torch.cat([found[part]() for part in parts], dim=1)
 
 
-class FeatureExtractor:
-    """Rows of a manifest to features of several encoders; a clip is decoded once for all of them
-    that want the same frames."""
+def kept_tokens(features: TokenFeatures | PooledFeatures, how: TokenConfig) -> torch.Tensor:
+    """Tokens [B, K, D] that are kept of a clip; a clip that is pooled already is one token."""
+    if isinstance(features, PooledFeatures):
+        return features.values[:, None]
+    if how.keep == "tokens":
+        return features.tokens
+    times, rows, columns = map(min, how.grid, features.grid)
+    cells = features.tokens.transpose(1, 2).unflatten(2, features.grid)
+    means = F.adaptive_avg_pool3d(cells.float(), (times, rows, columns))
+    return means.flatten(2).transpose(1, 2)
+
+
+class ClipLoader:
+    """Rows of a manifest to their pixels."""
 
     def __init__(
-        self, sources: Mapping[str, EncoderSource], how: FeatureConfig, read: ReadConfig
+        self,
+        clip: ClipConfig,
+        how: FeatureConfig,
+        read: ReadConfig,
+        worsening: Worsening | None = None,
     ) -> None:
-        self._encoders = {name: source.load() for name, source in sources.items()}
-        self._how = how
-        self._read = read
+        self._load = partial(load_clips, clip=clip, how=how, read=read, worsening=worsening)
+        self._shape = (how.windows, clip.num_frames, clip.size, clip.size, 3)
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        """Columns clip_id, problem (see `Problem.to_text`) and one of [n, D] per encoder.
+        """Columns clip_id, problem (see `Problem.to_text`) and clips [n, W, T, H, W, 3].
 
-        A clip that cannot be read keeps its row, with NaN features.
+        A video that cannot be read keeps its row: black, beside a problem.
         """
         problems: list[Problem | None] = [None] * len(rows)
-        views = {
-            clip: self._load_views(rows, clip, problems)
-            for clip in {encoder.clip for encoder in self._encoders.values()}
-        }
-        bad = np.array([problem is not None for problem in problems])
-        columns: dict[str, Any] = {
+        clips = np.zeros((len(rows), *self._shape), np.uint8)
+        for i, row in enumerate(rows):
+            frames, problems[i] = guarded(partial(self._load, row))
+            if frames is not None:
+                clips[i] = frames
+        return {
             "clip_id": np.array([row["clip_id"] for row in rows], dtype=object),
             "problem": np.array([p.to_text() if p else "" for p in problems], dtype=object),
+            "clips": clips,
         }
-        for name, encoder in self._encoders.items():
-            clips = views[encoder.clip]
-            pooled = [
-                pool(encoder.encode(clips[:, window]), self._how.parts)
-                for window in range(self._how.windows)
-            ]
-            columns[name] = np.array(torch.stack(pooled).mean(dim=0).cpu().numpy(), np.float32)
-            columns[name][bad] = np.nan
-        return columns
 
-    def _load_views(
-        self, rows: list[dict[str, Any]], clip: ClipConfig, problems: list[Problem | None]
-    ) -> NDArray[np.uint8]:
-        """Clips [n, W, T, H, W, 3]; black where there is a problem, which is noted."""
-        shape = (self._how.windows, clip.num_frames, clip.size, clip.size, 3)
-        views = np.zeros((len(rows), *shape), np.uint8)
-        for i, row in enumerate(rows):
-            frames, problem = guarded(partial(load_clips, row, clip, self._how, self._read))
-            if frames is not None:
-                views[i] = frames
-            problems[i] = problems[i] or problem
-        return views
+
+class FeatureExtractor:
+    """Clips to features of several encoders that want the same ones."""
+
+    def __init__(
+        self, sources: Mapping[str, EncoderSource], how: FeatureConfig, tokens: TokenConfig
+    ) -> None:
+        self._encoders = {name: (source.load(), source.batch) for name, source in sources.items()}
+        self._how = how
+        self._tokens = tokens
+
+    def __call__(self, columns: Mapping[str, Any]) -> dict[str, Any]:
+        """Columns of a `ClipLoader` to clip_id, problem and, of every encoder, `pooled:NAME`
+        [n, W, P] float32 and `tokens:NAME` [n, W, K, D], the bits of bfloat16 as uint16.
+
+        What could not be read has NaN in both.
+        """
+        bad = np.array([bool(problem) for problem in columns["problem"]])
+        found = {name: columns[name] for name in ("clip_id", "problem")}
+        for name, (encoder, batch) in self._encoders.items():
+            pooled, tokens = self._encode(encoder, batch, columns["clips"])
+            pooled[bad] = torch.nan
+            found[f"pooled:{name}"] = pooled.numpy()
+            if tokens is not None:
+                tokens[bad] = torch.nan
+                found[f"tokens:{name}"] = tokens.view(torch.uint16).numpy()
+        return found
+
+    def _encode(
+        self, encoder: FrozenEncoder, batch: int, clips: NDArray[np.uint8]
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Pooled features [n, W, P] and, if they are kept, tokens [n, W, K, D]."""
+        flat = clips.reshape(-1, *clips.shape[2:])
+        pooled, kept = [], []
+        for start in range(0, len(flat), batch):
+            features = encoder.encode(flat[start : start + batch])
+            pooled.append(pool(features, self._how.parts).cpu())
+            if self._tokens.keep != "pooled":
+                kept.append(kept_tokens(features, self._tokens).to("cpu", torch.bfloat16))
+        by_video = (len(clips), clips.shape[1])
+        tokens = torch.cat(kept).unflatten(0, by_video) if kept else None
+        return torch.cat(pooled).unflatten(0, by_video), tokens
+
+
+def described(
+    source: EncoderSource, how: FeatureConfig, tokens: TokenConfig
+) -> tuple[ClipConfig, Shape]:
+    """The clips that an encoder wants and what it gives, found out by showing it a black one.
+
+    Raises:
+        CheckpointError: it cannot be loaded.
+    """
+    encoder = source.load()
+    clip = encoder.clip
+    features = encoder.encode(np.zeros((1, clip.num_frames, clip.size, clip.size, 3), np.uint8))
+    pooled = pool(features, how.parts).shape[1]
+    if tokens.keep == "pooled":
+        return clip, Shape(how.windows, pooled, 0, 0)
+    kept = kept_tokens(features, tokens)
+    return clip, Shape(how.windows, pooled, kept.shape[1], kept.shape[2])

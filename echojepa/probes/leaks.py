@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from echojepa.data.manifest.patients import PatientDigests
+from echojepa.encoders.source import Source
 from echojepa.errors import ManifestError
 
 Overlap = Literal["stop", "mark"]
@@ -31,13 +32,16 @@ class Pretraining(NamedTuple):
         return seen if self.known else f"{seen} known of; the list is not complete"
 
 
-def pretraining_of(encoder: Path, table: pa.Table, overlap: Overlap) -> Pretraining:
+def pretraining_of(source: Source, table: pa.Table, overlap: Overlap) -> Pretraining:
     """Compare the test patients of a table with those of an encoder's pretraining.
 
     Raises:
         ManifestError: some are the same, and `overlap` is "stop".
     """
-    digests = PatientDigests.read(encoder)
+    if source.untrained:
+        return Pretraining(known=True, num_overlapping=0)
+    origin = source.origin()
+    digests = PatientDigests.read(origin) if origin is not None else None
     if digests is None:
         return Pretraining(known=False, num_overlapping=0)
     tested = table.filter(pc.equal(table["split"], "test"))["patient_id"].unique().to_pylist()
@@ -47,7 +51,7 @@ def pretraining_of(encoder: Path, table: pa.Table, overlap: Overlap) -> Pretrain
             f"{len(same)} of {len(tested)} test patients were in the encoder's pretraining",
             "Pretrain on other patients (data.where.split=train), or set overlap=mark to have it "
             "said in every result.",
-            "overlap",
+            str(origin),
         )
     return Pretraining(digests.complete, len(same))
 

@@ -1,134 +1,103 @@
 """Linear probes on frozen features: ridge for numbers, logistic regression for classes.
 
-The regularisation is chosen on the validation split and the test split is read once. The feature
-scaler and, for regression, the label's mean belong to the fitted probe, never to the data it is
-applied to.
+The regularisation is chosen on validation. The scaler of the features belongs to the fitted probe,
+never to the data it is applied to. A slot that an example lacks is taken for the mean of training.
+
+Shapes: n examples, F features, C classes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+from scipy.special import softmax
 
-from echojepa.probes.intervals import Interval, intervals, patient_draws
-from echojepa.probes.metrics import HEADLINE, Floats, Scores
-from echojepa.probes.predictions import Predictions, predictions_of
-from echojepa.probes.tasks import Labels, Task
+from echojepa.config import Strict
+from echojepa.probes.examples import Material
+from echojepa.probes.metrics import Floats
 
-BASELINE = "predict mean"
-"""The name of the probe that sees no pixels."""
 _RIDGE_ALPHAS = tuple(10.0**e for e in range(5, -3, -1))
 _LOGISTIC_C = tuple(10.0**e for e in range(-4, 3))
 """Both from the simplest model on: of equally good ones the first is taken."""
 
 
-@dataclass(frozen=True)
-class ProbeResult:
-    """A fitted probe, judged on the test split."""
+class LinearConfig(Strict):
+    """Ridge or logistic regression on pooled features."""
 
-    task: Task
-    features: str
-    """Name of the features, or of the baseline."""
-    regularisation: float | None
-    val: dict[str, float]
-    test: dict[str, float]
-    drawn: Scores
-    """The test scores in every draw of test patients, [R]; the same draws for all features."""
-    predictions: Predictions
-    """Of the test split."""
+    kind: Literal["linear"] = "linear"
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """A fitted one: numbers, or the probabilities of classes."""
+
+    mean: Floats
+    """Of the features in training, [F]."""
+    scale: Floats
+    """Their deviation, [F]; 1 where they do not vary."""
+    weight: Floats
+    """[1, F] of a number, [C, F] of classes."""
+    bias: Floats
+    """[1] or [C]."""
+    classes: NDArray[Any]
+    """[C]; none of a number."""
+    strength: float
+    """Of the regularisation: ridge's alpha, or the inverse of it for classes."""
 
     @property
-    def intervals(self) -> dict[str, Interval]:
-        """95% intervals of the test scores over patients."""
-        return intervals(self.drawn)
+    def chosen(self) -> dict[str, float]:
+        """What was chosen on validation."""
+        return {"strength": self.strength}
 
-    @cached_property
-    def by_group(self) -> list[dict[str, Any]]:
-        """The test scores of every group, with intervals over its own patients."""
-        found = []
-        for column, values in self.predictions.groups.items():
-            for value in np.unique(values).tolist():
-                part = self.predictions.only(values == value)
-                drawn = part.scores(patient_draws(part.patients))
-                scores = {"test": part.metrics(), "test_intervals": intervals(drawn)}
-                found.append({"column": column, "value": value, **part.counts(), **scores})
-        return found
+    def predict(self, material: Material, index: NDArray[np.int64]) -> Floats:
+        """Numbers in raw units [n], or probabilities [n, C], of some examples."""
+        return self(material.vectors[index])
+
+    def __call__(self, features: Floats) -> Floats:
+        """Features [n, F] to numbers [n] or probabilities [n, C]; NaN counts as the mean."""
+        scaled = np.nan_to_num((features - self.mean) / self.scale, nan=0.0)
+        said = scaled @ self.weight.T + self.bias
+        return np.asarray(softmax(said, axis=1) if len(self.classes) else said[:, 0])
 
 
-def fit_probe(task: Task, labels: Labels, name: str, features: Floats) -> ProbeResult:
-    """Fit on train, choose on val by `HEADLINE`, judge on test.
+def fit_linear(
+    features: Floats,
+    values: NDArray[Any],
+    weights: Floats,
+    score: Callable[[LinearProbe], float],
+) -> LinearProbe:
+    """Fit at every strength; the best by `score` is it.
 
     Args:
-        features: one row per clip of `labels`, in its order, [n, D].
+        features: of training, [n, F]; NaN where a slot is absent.
+        values: numbers, or names of classes, [n].
+        weights: how much an example counts, [n].
+        score: of a probe on validation, the higher the better.
     """
-    train, val, test = (labels.splits == split for split in ("train", "val", "test"))
-    weights = labels.weights()[train]
-    best: tuple[float, float, Pipeline] | None = None
-    for strength in _RIDGE_ALPHAS if task.kind == "regression" else _LOGISTIC_C:
-        model = _model(task, strength)
-        said = {f"{step}__sample_weight": weights for step, _ in model.steps}
-        model.fit(features[train], labels.values[train], **said)
-        score = _headline(task, _said(model, features, labels, val).metrics())
-        if best is None or score > best[0]:
-            best = (score, strength, model)
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.preprocessing import StandardScaler
+
+    numbers = values.dtype.kind == "f"
+    scaler = StandardScaler().fit(features, sample_weight=weights)
+    mean, scale = np.asarray(scaler.mean_), np.asarray(scaler.scale_)
+    scaled = np.nan_to_num((features - mean) / scale, nan=0.0)
+    best: tuple[float, LinearProbe] | None = None
+    for strength in _RIDGE_ALPHAS if numbers else _LOGISTIC_C:
+        model: Any = (
+            Ridge(alpha=strength) if numbers else LogisticRegression(C=strength, max_iter=2000)
+        )
+        model.fit(scaled, values, sample_weight=weights)
+        weight, bias = np.atleast_2d(model.coef_), np.atleast_1d(model.intercept_)
+        if not numbers and len(weight) == 1:  # two classes: scores of the second against zero
+            weight, bias = np.vstack([0 * weight, weight]), np.append(0 * bias, bias)
+        classes = np.empty(0) if numbers else model.classes_
+        probe = LinearProbe(mean, scale, weight, bias, classes, strength)
+        found = score(probe)
+        if best is None or found > best[0]:
+            best = (found, probe)
     assert best is not None
-    _, strength, model = best
-    on_val, on_test = (_said(model, features, labels, part) for part in (val, test))
-    return _result(name, strength, on_val, on_test)
-
-
-def fit_baseline(task: Task, labels: Labels) -> ProbeResult:
-    """The probe that sees no pixels: the training mean, or the training classes' frequencies."""
-    is_train, weights = labels.splits == "train", labels.weights()
-    train, share = labels.values[is_train], weights[is_train] / weights[is_train].sum()
-    classes = np.unique(train) if task.kind == "classification" else np.empty(0)
-
-    def said(split: str) -> Predictions:
-        part = labels.splits == split
-        if task.kind == "regression":
-            output = np.full(int(part.sum()), share @ train)
-        else:
-            output = np.tile([share @ (train == c) for c in classes], (int(part.sum()), 1))
-        return predictions_of(labels, part, output, classes)
-
-    return _result(BASELINE, None, said("val"), said("test"))
-
-
-def _result(name: str, strength: float | None, val: Predictions, test: Predictions) -> ProbeResult:
-    return ProbeResult(
-        task=test.task,
-        features=name,
-        regularisation=strength,
-        val=val.metrics(),
-        test=test.metrics(),
-        drawn=test.scores(patient_draws(test.patients)),
-        predictions=test,
-    )
-
-
-def _model(task: Task, strength: float) -> Pipeline:
-    if task.kind == "regression":
-        return make_pipeline(StandardScaler(), Ridge(alpha=strength))
-    return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
-
-
-def _said(
-    model: Pipeline, features: Floats, labels: Labels, part: NDArray[np.bool_]
-) -> Predictions:
-    shown = features[part]
-    if labels.task.kind == "regression":
-        return predictions_of(labels, part, model.predict(shown), np.empty(0))
-    return predictions_of(labels, part, model.predict_proba(shown), model.classes_)
-
-
-def _headline(task: Task, scores: dict[str, float]) -> float:
-    """What is maximised on validation."""
-    score = scores[HEADLINE[task.kind]]
-    return -score if task.kind == "regression" else score
+    return best[1]

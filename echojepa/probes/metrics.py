@@ -9,7 +9,7 @@ Shapes: n predictions, C classes, R rows of weights.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,11 +130,31 @@ def classification_scores(
     }
 
 
+def goodness(kind: Literal["regression", "classification"], headline: float) -> float:
+    """What choices maximise: the headline score, turned so that more is better."""
+    return -headline if kind == "regression" else headline
+
+
 def confusion(truth: NDArray[Any], predicted: NDArray[Any], classes: NDArray[Any]) -> NDArray[Any]:
     """Counts [C, C], rows are the truth."""
     from sklearn.metrics import confusion_matrix  # two seconds, of which training needs nothing
 
     return np.asarray(confusion_matrix(truth, predicted, labels=list(classes)))
+
+
+def best_threshold(truth: NDArray[np.bool_], probability: Floats) -> float:
+    """The threshold of highest balanced accuracy, "yes" from there on; the most central of several.
+
+    Args:
+        truth: [n], of a split that nothing is judged on, with both answers in it.
+        probability: of a "yes", [n].
+    """
+    values = np.unique(probability)
+    steps = np.concatenate([values[:1] / 2, (values[1:] + values[:-1]) / 2])
+    yes = probability >= steps[:, None]
+    balanced = yes[:, truth].mean(axis=1) + (~yes[:, ~truth]).mean(axis=1)
+    best = steps[balanced > balanced.max() - _TINY]
+    return float(best[np.abs(best - 0.5).argmin()])
 
 
 def _single(scores: Scores) -> dict[str, float]:

@@ -22,8 +22,27 @@ from echojepa.data.manifest.file import check_manifest, ready_to_read, scan_mani
 from echojepa.data.manifest.schema import STREAM_COLUMNS, RowFilter
 from echojepa.errors import ManifestError
 
-IDENTITY = ("patient_id", "study_id", "split", "view")
+IDENTITY = ("patient_id", "study_id", "split", "view", "doppler")
 """What probes read of a clip beside its label."""
+
+
+class Slot(Strict):
+    """A kind of clip that a study may have."""
+
+    view: str
+    """Its view."""
+    doppler: Literal["none", "colour", "spectral"] | None = None
+    """Its Doppler mode; null takes any."""
+
+    @property
+    def name(self) -> str:
+        """For people and files."""
+        return self.view if self.doppler is None else f"{self.view} {self.doppler}"
+
+    def expression(self) -> pc.Expression:
+        """The clips that fit."""
+        fits = pc.field("view") == self.view
+        return fits if self.doppler is None else fits & (pc.field("doppler") == self.doppler)
 
 
 class Task(Strict):
@@ -37,6 +56,13 @@ class Task(Strict):
     """Whether the label is a number or a class."""
     views: tuple[str, ...] | None = None
     """Only clips of these views; null takes all."""
+    doppler: tuple[Literal["none", "colour", "spectral"], ...] | None = None
+    """Only clips of these Doppler modes; null takes all."""
+    min_frames: int = 1
+    """Only clips with so many native frames, which leaves out stills."""
+    slots: tuple[Slot, ...] = ()
+    """What a study is judged by together: one clip of each kind, where there is one. None judges
+    every clip by itself."""
     unit: str = ""
     """Of a regression label, for reports."""
     level: Literal["clip", "study"] | None = None
@@ -48,12 +74,18 @@ class Task(Strict):
     @property
     def by_study(self) -> bool:
         """Whether studies are judged."""
+        if self.slots:
+            return True
         return (self.level or ("study" if self.kind == "regression" else "clip")) == "study"
 
     @model_validator(mode="after")
     def _fitting(self) -> Task:
         if self.cutoffs and self.kind == "classification":
             raise ValueError("cutoffs are of regression labels")
+        if self.slots and (self.level == "clip" or self.views is not None):
+            raise ValueError("slots are of studies, and say their views themselves")
+        if len({slot.name for slot in self.slots}) < len(self.slots):
+            raise ValueError("two slots are of the same kind")
         return self
 
 
@@ -103,9 +135,21 @@ def usable(task: Task, schema: pa.Schema) -> RowFilter:
     keep = label.is_valid() & pc.field("split").is_valid()
     if pa.types.is_floating(kind):
         keep &= pc.is_finite(label)
-    if task.views is not None:
-        keep &= pc.field("view").isin(pa.array(task.views, pa.string()))
-    return RowFilter(keep, (task.label, "split", "view"))
+    keep &= chosen(task).expression
+    return RowFilter(keep, (task.label, "split", *chosen(task).columns))
+
+
+def chosen(task: Task) -> RowFilter:
+    """The clips that a task looks at, labelled or not."""
+    keep = pc.scalar(True)
+    if task.min_frames > 1:
+        keep &= pc.field("num_frames") >= task.min_frames
+    for name, wanted in (("view", task.views), ("doppler", task.doppler)):
+        if wanted is not None:
+            keep &= pc.field(name).isin(pa.array(wanted, pa.string()))
+    if task.slots:
+        keep &= reduce(operator.or_, (slot.expression() for slot in task.slots))
+    return RowFilter(keep, ("num_frames", "view", "doppler"))
 
 
 def read_labelled(
@@ -145,6 +189,11 @@ def labelled_rows(table: pa.Table, task: Task) -> pa.Table:
     if task.by_study:
         _require_one_label_per_study(rows, task)
     return rows
+
+
+def with_clips(rows: pa.Table, clip_ids: Iterable[str]) -> pa.Table:
+    """The rows of these clips."""
+    return rows.filter(pc.is_in(rows["clip_id"], pa.array(list(clip_ids), pa.string())))
 
 
 def _require_one_label_per_study(rows: pa.Table, task: Task) -> None:

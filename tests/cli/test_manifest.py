@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from support.clips import change
+from support.public_sets import CHILD, write_pediatric
 from typer.testing import CliRunner, Result
 
 from echojepa.cli.main import app
@@ -152,6 +153,44 @@ def test_stats(phantom_manifest: Path) -> None:
 def test_stats_of_a_bad_manifest(copied: Path) -> None:
     change(copied, "split", 0, "dev")
     assert "split 'dev' is not one of train, val, test" in refusal("stats", copied)
+
+
+# ------------------------------------------------------------------------------ public data sets
+
+
+def test_what_the_help_says_of_public_data_sets() -> None:
+    listed = run("--help").output
+    assert "From public data sets' own lists" in listed
+    for name in ("echonet-dynamic", "echonet-pediatric", "camus", "mimic"):
+        assert name in listed
+        assert "ROOT" in run(name, "--help").output
+
+
+def test_a_data_set_with_folds_wants_them_named(tmp_path: Path) -> None:
+    root = write_pediatric(tmp_path / "root", {"A4C": [CHILD.format(name="A-S-1.avi", fold=0)]})
+    target = tmp_path / "manifest.parquet"
+    message = refusal("echonet-pediatric", root, target)
+    assert "nothing says which are val and test" in message
+    assert "--protocol (cardiobench, echojepa), or --folds such as test=0,val=1" in message
+    message = refusal("echonet-pediatric", root, target, "--folds", "test=2,val=2")
+    assert "fold 2 is both val and test" in message
+    assert not target.exists()
+
+
+def test_the_wrong_folder_or_list_is_refused_before_a_cluster_starts(tmp_path: Path) -> None:
+    root = write_pediatric(tmp_path / "root", {})
+    target = tmp_path / "manifest.parquet"
+    for command, lacking in (
+        ("echonet-dynamic", "EchoNet-Dynamic: it lacks FileList.csv, Videos"),
+        ("camus", "CAMUS: it lacks database_nifti, database_split/subgroup_training.txt"),
+        ("mimic", "MIMIC-IV-Echo: it lacks echo-record-list.csv, files"),
+    ):
+        assert f"not the folder of {lacking}" in refusal(command, root, target)
+    message = refusal("echonet-dynamic", root / "A4C", target)
+    assert "the list lacks ESV, EDV, FrameHeight, FrameWidth, FPS, NumberOfFrames" in message
+    assert "it has FileName, EF, Sex, Age, Weight, Height, Split" in message
+    misspelt = run("camus", root, target, "read.decoders=pyav")
+    assert isinstance(misspelt.exception, ConfigError)
 
 
 # ------------------------------------------------------------------------------- what is printed

@@ -14,11 +14,11 @@ from echojepa.config import validate
 from echojepa.data.sampling import (
     Box,
     ClipConfig,
-    even_windows,
     random_view,
     rows_of,
     square_box,
     window_at,
+    windows_of,
 )
 from echojepa.errors import ClipError, ConfigError
 from echojepa.randomness import Seeds
@@ -192,17 +192,17 @@ def test_draw_rejects_as_configured() -> None:
         random_view(Seeds(0), 0, {**ROW, "native_fps": 20.0}, ClipConfig(above_native="reject"))
 
 
-def test_even_windows_and_the_central_square() -> None:
+def test_windows_of_and_the_central_square() -> None:
     clip = ClipConfig(num_frames=16, fps=25.0)
-    (window,) = even_windows(ROW, clip, 1)
+    (window,) = windows_of(ROW, clip, 1)
     box = square_box(ROW["height"], ROW["width"])
-    assert same((window, box), (even_windows(ROW, clip, 1)[0], box))
+    assert same((window, box), (windows_of(ROW, clip, 1)[0], box))
     assert box == Box(top=0, left=40, height=240, width=240)
     assert window.seconds[[0, -1]].mean() == pytest.approx(119 / 50 / 2)
-    assert even_windows(ROW, clip, 2)[0].seconds[0] == 0
-    assert even_windows(ROW, clip, 2)[1].seconds[-1] == pytest.approx(119 / 50)
+    assert windows_of(ROW, clip, 2)[0].seconds[0] == 0
+    assert windows_of(ROW, clip, 2)[1].seconds[-1] == pytest.approx(119 / 50)
     assert square_box(321, 200) == Box(top=60, left=0, height=200, width=200)
-    (mirrored,) = even_windows(ROW, clip.model_copy(update={"flip": True}), 1)
+    (mirrored,) = windows_of(ROW, clip.model_copy(update={"flip": True}), 1)
     assert same((mirrored, box), (window, box))
 
 

@@ -1,4 +1,4 @@
-"""Files of a manifest looked at by a real Ray cluster: `validate --decode` and `from-csv`."""
+"""Files looked at by a real Ray cluster: `validate --decode`, `from-csv` and public data sets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from support.clips import change
+from support.public_sets import write_camus, write_dynamic
 from typer.testing import CliRunner, Result
 
 from echojepa.cli.main import app
@@ -113,3 +114,34 @@ def test_from_csv_refuses(reference: Path) -> None:
     assert "--identities" in result.output
     result = run("from-csv", folder / "train.csv", target, "--identities", identities, "x=1")
     assert isinstance(result.exception, ConfigError)
+
+
+def test_a_public_data_set(tmp_path: Path) -> None:
+    root = write_dynamic(tmp_path / "root")
+    target = tmp_path / "dynamic.parquet"
+    with (root / "FileList.csv").open() as file:
+        header, first, *others = file.read().splitlines()
+    name, _, *rest = first.split(",")
+    fewer = others[0].replace(",4,", ",3,")  # frames
+    lines = [header, ",".join([name, "", *rest]), fewer, *others[1:]]
+    (root / "FileList.csv").write_text("\n".join(lines))
+    result = run("echonet-dynamic", root, target)
+    assert result.exception is None
+    rejected = target.with_suffix(".rejected.parquet")
+    assert result.stdout.splitlines() == [
+        f"{name}: list: no_label: EF is empty",
+        "1 good clips: num_frames is not what the list says",
+        f"{target}: 5 good clips; 1 bad: 1 no_label, listed in {rejected}",
+    ]
+    assert run("validate", target, "--decode", "--fail-on-bad").exception is None
+    failed = run("echonet-dynamic", root, target, "--fail-on-bad")
+    assert str(failed.exception).startswith("1 of 6 files cannot be used")
+
+
+def test_a_public_data_set_whose_videos_are_made(tmp_path: Path) -> None:
+    target = tmp_path / "out" / "camus.parquet"
+    result = run("camus", write_camus(tmp_path / "root"), target, "--fail-on-bad")
+    assert result.exception is None
+    rows = read_manifest(target).to_pylist()
+    assert {Path(row["uri"]).parent for row in rows} == {tmp_path / "out" / "camus_videos"}
+    assert run("validate", target, "--decode", "--fail-on-bad").exception is None

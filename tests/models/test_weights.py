@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.traps import Trap
 
 from echojepa.errors import CheckpointError
 from echojepa.models.encoder import EncoderConfig, VideoEncoder
@@ -22,16 +23,6 @@ from echojepa.models.weights import (
 
 CONFIG = EncoderConfig(width=24, depth=2, num_heads=2, mlp_ratio=48 / 11, patch_size=4)
 CLIP = {"num_frames": 4, "fps": 10.0, "size": 8}
-
-
-class Bomb:
-    """Pickles into a call that creates a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str, str]]:
-        return open, (str(self.path), "w")
 
 
 @pytest.fixture
@@ -129,14 +120,14 @@ def test_weights_that_are_a_folder(folder: Path) -> None:
 
 def test_a_pickle_in_disguise_executes_nothing(folder: Path, tmp_path: Path) -> None:
     trap = tmp_path / "trap"
-    disguised = pickle.dumps(Bomb(trap))
-    pickle.loads(disguised).close()
+    disguised = pickle.dumps(Trap(trap))
+    pickle.loads(disguised)
     assert trap.exists()
     trap.unlink()
     for bomb in (disguised, b"\x80\x02" + disguised):
         (folder / "model.safetensors").write_bytes(bomb)
         assert "cannot be read" in refusal(folder).what
-    torch.save({"bomb": Bomb(trap)}, folder / "model.safetensors")
+    torch.save({"bomb": Trap(trap)}, folder / "model.safetensors")
     assert "cannot be read" in refusal(folder).what
     assert not trap.exists()
 

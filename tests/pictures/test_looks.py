@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from echojepa.pictures.looks import GREY, MARKERS, PALETTE, looks
-from echojepa.probes.linear import BASELINE
+from echojepa.probes.fitting import BASELINE
 
 SEEN = {
     "all cones": np.eye(3),

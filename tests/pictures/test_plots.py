@@ -12,9 +12,9 @@ from support.pages import Page
 
 from echojepa.pictures.looks import PALETTE, looks
 from echojepa.pictures.plots import confusions, label_curves, panels, scatter
-from echojepa.probes.efficiency import CurvePoint
+from echojepa.probes.fitting import BASELINE, ProbeResult
 from echojepa.probes.intervals import Interval
-from echojepa.probes.linear import BASELINE, ProbeResult
+from echojepa.probes.suites.label_efficiency import CurvePoint
 from echojepa.probes.tasks import Task
 
 EF = Task(name="ef", label="lvef", kind="regression", unit="%")

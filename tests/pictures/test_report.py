@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support.bench import baseline_result, linear_result
 from support.pages import Page
 
 from echojepa.data.problem import Problem
 from echojepa.pictures.report import Report, write_report
-from echojepa.probes.linear import ProbeResult, fit_baseline, fit_probe
+from echojepa.probes.fitting import ProbeResult
 from echojepa.probes.metrics import SHOWN
 from echojepa.probes.tasks import Labels, Task
 
@@ -33,9 +34,9 @@ def results() -> list[ProbeResult]:
         ids = [str(i) for i in range(80)]
         patients = np.array([f"p{i // 2}" for i in range(80)])
         labels = Labels(task, ids, patients, np.array(ids), SPLITS, values)
-        found.append(fit_probe(task, labels, "pretrained", features))
-        found.append(fit_probe(task, labels, "random <weights>", features[::-1]))
-        found.append(fit_baseline(task, labels))
+        found.append(linear_result(labels, "pretrained", features))
+        found.append(linear_result(labels, "random <weights>", features[::-1]))
+        found.append(baseline_result(labels))
     return found
 
 
@@ -148,7 +149,7 @@ def test_what_the_interval_does_not_carry_is_not_marked(
     ids = [str(i) for i in range(80)]
     labels = Labels(EF, ids, np.array(ids), np.array(ids), SPLITS, rng.normal(55, 10, 80))
     other = noise + 0.3 * rng.normal(size=(80, 3))
-    pair = [fit_probe(EF, labels, name, x) for name, x in (("one", noise), ("other", other))]
+    pair = [linear_result(labels, name, x) for name, x in (("one", noise), ("other", other))]
     assert pair[0].test["mae"] != pair[1].test["mae"]
     page = write_report(replace(NOTHING, results=pair), tmp_path / "page.html").read_text()
     assert marked(page) == []

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from echojepa.data.decode.frames import ReadConfig, open_video
+from echojepa.data.corrupt import GaussianShadow
+from echojepa.data.decode.frames import ReadConfig
 from echojepa.data.manifest.file import read_manifest, with_absolute_uris
 from echojepa.data.sampling import ClipConfig
 from echojepa.data.video_file import write_video
@@ -20,11 +19,21 @@ from echojepa.encoders.ours import UntrainedSource
 from echojepa.errors import ClipError
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import EncoderConfig
-from echojepa.probes.features import FeatureConfig, FeatureExtractor, load_clips, load_view, pool
+from echojepa.probes.features import (
+    ClipLoader,
+    FeatureConfig,
+    FeatureExtractor,
+    TokenConfig,
+    Worsening,
+    load_clips,
+    load_view,
+    pool,
+)
 
 CLIP = ClipConfig(num_frames=4, fps=10.0, size=16)
 TINY = EncoderConfig(width=24, depth=1, num_heads=2, patch_size=8)
 HOW = FeatureConfig()
+NOTHING_MORE = TokenConfig()
 MEAN = FeatureConfig(windows=1, parts=("mean",))
 SOURCES = {
     name: UntrainedSource(encoder=TINY, clip=CLIP, random_seed=seed)
@@ -38,11 +47,6 @@ def rows(phantom_manifest: Path) -> list[dict[str, Any]]:
     table = with_absolute_uris(read_manifest(phantom_manifest), phantom_manifest.parent)
     found: list[dict[str, Any]] = table.slice(0, 7).to_pylist()
     return found
-
-
-def by_clip(columns: dict[str, Any], name: str) -> dict[str, np.ndarray]:
-    """Features of one encoder by clip id."""
-    return dict(zip(columns["clip_id"], columns[name], strict=True))
 
 
 def test_the_mean_of_all_tokens() -> None:
@@ -129,34 +133,44 @@ def test_a_letterbox_shows_the_whole_frame(tmp_path: Path) -> None:
     assert clip[:, :3].max() < 10 and clip[:, 13:].max() < 10
 
 
-def test_features_of_a_video_are_the_mean_of_its_windows(rows: list[dict[str, Any]]) -> None:
-    """Which are those of clips of their own."""
+def extracted(
+    rows: list[dict[str, Any]], how: FeatureConfig, tokens: TokenConfig = NOTHING_MORE
+) -> dict[str, Any]:
+    """Columns of both encoders."""
+    return FeatureExtractor(SOURCES, how, tokens)(ClipLoader(CLIP, how, ReadConfig())(rows))
+
+
+def by_clip(columns: dict[str, Any], name: str) -> dict[str, np.ndarray]:
+    """Features of one encoder by clip id."""
+    return dict(zip(columns["clip_id"], columns[f"pooled:{name}"], strict=True))
+
+
+def test_features_of_a_window_are_those_of_a_clip_of_its_own(rows: list[dict[str, Any]]) -> None:
     how = FeatureConfig(windows=3)
-    extract = FeatureExtractor({"random": SOURCES["random"]}, how, ReadConfig())
-    found = extract(rows[:2])["random"]
+    found = extracted(rows[:2], how)["pooled:random"]
+    assert found.shape == (2, 3, 72) and found.dtype == np.float32
     encoder = SOURCES["random"].load()
     for row, features in zip(rows, found, strict=False):
-        clips = load_clips(row, CLIP, how, ReadConfig())
-        expected = pool(encoder.encode(clips), how.parts).mean(dim=0)
+        expected = pool(encoder.encode(load_clips(row, CLIP, how, ReadConfig())), how.parts)
         np.testing.assert_allclose(features, expected.numpy(), atol=1e-5)
 
 
 def test_every_encoder_gives_one_row_per_clip(rows: list[dict[str, Any]]) -> None:
-    columns = FeatureExtractor(SOURCES, HOW, ReadConfig())(rows)
-    assert set(columns) == {"clip_id", "problem", "random", "other"}
+    columns = extracted(rows, HOW)
+    assert set(columns) == {"clip_id", "problem", "pooled:random", "pooled:other"}
     assert columns["clip_id"].tolist() == [row["clip_id"] for row in rows]
     assert columns["problem"].tolist() == [""] * 7
     for name in SOURCES:
-        assert columns[name].shape == (7, 72)
-        assert np.isfinite(columns[name]).all()
-        assert len(np.unique(columns[name].round(6), axis=0)) == 7
-    assert not np.allclose(columns["random"], columns["other"])
+        values = columns[f"pooled:{name}"]
+        assert values.shape == (7, 2, 72)
+        assert np.isfinite(values).all()
+        assert len(np.unique(values.mean(axis=1).round(6), axis=0)) == 7
+    assert not np.allclose(columns["pooled:random"], columns["pooled:other"])
 
 
 def test_features_belong_to_clips_not_to_places(rows: list[dict[str, Any]]) -> None:
-    extract = FeatureExtractor(SOURCES, HOW, ReadConfig())
     order = [4, 0, 6, 2, 5, 1, 3]
-    expected, found = extract(rows), extract([rows[i] for i in order])
+    expected, found = extracted(rows, HOW), extracted([rows[i] for i in order], HOW)
     for name in SOURCES:
         one, other = by_clip(expected, name), by_clip(found, name)
         assert one.keys() == other.keys()
@@ -165,14 +179,13 @@ def test_features_belong_to_clips_not_to_places(rows: list[dict[str, Any]]) -> N
 
 
 def test_an_unreadable_clip_keeps_its_row(rows: list[dict[str, Any]], tmp_path: Path) -> None:
-    extract = FeatureExtractor(SOURCES, MEAN, ReadConfig())
-    expected = extract(rows)
+    expected = extracted(rows, MEAN)
     broken = tmp_path / "secret-name.mp4"
     broken.write_bytes(Path(rows[3]["uri"]).read_bytes()[:200])
     damaged = [dict(row) for row in rows]
     damaged[1]["uri"] = str(tmp_path / "secret-gone.mp4")
     damaged[3]["uri"] = str(broken)
-    found = extract(damaged)
+    found = extracted(damaged, MEAN)
     assert found["clip_id"].tolist() == expected["clip_id"].tolist()
     bad = np.array([bool(problem) for problem in found["problem"]])
     assert np.flatnonzero(bad).tolist() == [1, 3]
@@ -180,39 +193,52 @@ def test_an_unreadable_clip_keeps_its_row(rows: list[dict[str, Any]], tmp_path: 
         stage, kind, message = problem.split("|", 2)
         assert stage == "open" and kind and message
         assert "secret" not in problem
-    for name in SOURCES:
+    for name in ("pooled:random", "pooled:other"):
         assert np.isnan(found[name][bad]).all()
         np.testing.assert_allclose(found[name][~bad], expected[name][~bad], atol=1e-5)
 
 
 def test_a_batch_of_nothing_but_unreadable_clips(rows: list[dict[str, Any]]) -> None:
     damaged = [{**row, "uri": "/nowhere/at/all.mp4"} for row in rows[:2]]
-    found = FeatureExtractor(SOURCES, MEAN, ReadConfig())(damaged)
-    assert np.isnan(found["random"]).all() and found["random"].shape == (2, 24)
+    found = extracted(damaged, MEAN)["pooled:random"]
+    assert np.isnan(found).all() and found.shape == (2, 1, 24)
     with pytest.raises(ClipError):
         load_view(damaged[0], CLIP, ReadConfig())
 
 
-def test_an_encoder_that_wants_other_frames_gets_them(rows: list[dict[str, Any]]) -> None:
-    large = UntrainedSource(
-        encoder=TINY, clip=CLIP.model_copy(update={"size": 32, "num_frames": 6}), random_seed=1
-    )
-    found = FeatureExtractor({**SOURCES, "large": large}, MEAN, ReadConfig())(rows)
-    assert found["large"].shape == (7, 24)
-    assert not np.allclose(found["large"], found["random"])
+def test_tokens_are_kept_in_bfloat16_all_or_the_means_of_a_grid(
+    rows: list[dict[str, Any]],
+) -> None:
+    whole = extracted(rows[:3], HOW, TokenConfig(keep="tokens"))["tokens:random"]
+    tokens = torch.from_numpy(whole).view(torch.bfloat16).float()
+    assert tokens.shape == (3, 2, 8, 24)  # 2 x 2 x 2 tokens of width 24
+    clips = load_clips(rows[1], CLIP, HOW, ReadConfig())
+    exact = SOURCES["random"].load().encode(clips).tokens
+    assert torch.allclose(tokens[1], exact, rtol=2**-8, atol=1e-3)
+    cells = extracted(rows[:3], HOW, TokenConfig(keep="grid", grid=(2, 1, 1)))["tokens:random"]
+    means = torch.from_numpy(cells).view(torch.bfloat16).float()
+    assert torch.allclose(means[1], exact.unflatten(1, (2, 4)).mean(dim=2), rtol=2**-7, atol=2e-3)
 
 
-def test_several_encoders_share_one_decoding(rows: list[dict[str, Any]]) -> None:
-    extract = FeatureExtractor(SOURCES, MEAN, ReadConfig())
-    decoded = 0
+def test_the_batch_of_an_encoder_is_no_more_than_it_can_take(rows: list[dict[str, Any]]) -> None:
+    """And what comes out does not depend on it."""
+    seen: list[int] = []
+    source = SOURCES["random"].model_copy(update={"batch": 3})
+    extractor = FeatureExtractor({"random": source}, HOW, NOTHING_MORE)
+    ((encoder, _),) = extractor._encoders.values()
+    encoder.network.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    found = extractor(ClipLoader(CLIP, HOW, ReadConfig())(rows))
+    assert seen == [3, 3, 3, 3, 2]  # two windows of seven clips
+    expected = extracted(rows, HOW)["pooled:random"]
+    np.testing.assert_allclose(found["pooled:random"], expected, atol=1e-5)
 
-    def count(frame: FrameType, event: str, _: object) -> None:
-        nonlocal decoded
-        decoded += event == "call" and frame.f_code is open_video.__code__
 
-    sys.setprofile(count)
-    try:
-        extract(rows)
-    finally:
-        sys.setprofile(None)
-    assert decoded == len(rows)
+def test_worse_videos_have_other_features(rows: list[dict[str, Any]]) -> None:
+    """The corruption works on whole frames, before they are cut."""
+    worsening = Worsening(corruption=GaussianShadow(strength=0.8, sigma=0.25), reencode=False)
+    plain = load_clips(rows[0], CLIP, HOW, ReadConfig())
+    worse = load_clips(rows[0], CLIP, HOW, ReadConfig(), worsening)
+    assert worse.shape == plain.shape
+    assert worse.mean() < 0.9 * plain.mean()
+    loader = ClipLoader(CLIP, HOW, ReadConfig(), worsening)
+    assert np.array_equal(loader(rows[:1])["clips"][0], worse)

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from support.bench import baseline_result, linear_result
 
-from echojepa.probes.linear import fit_baseline, fit_probe
 from echojepa.probes.metrics import regression_metrics
 from echojepa.probes.tasks import Labels, Task
 
@@ -45,7 +45,7 @@ def fractions(features: Floats) -> Floats:
 def test_a_linear_signal_is_recovered_in_raw_units() -> None:
     features = noise()
     values = fractions(features)
-    result = fit_probe(EF, labels(values), "pretrained", features)
+    result = linear_result(labels(values), "pretrained", features)
     assert result.test["r2"] > 0.95
     assert result.test["mae"] < 1.2
     assert np.array_equal(result.predictions.truth, values[180:])
@@ -58,10 +58,10 @@ def test_a_linear_signal_is_recovered_in_raw_units() -> None:
 def test_units_of_features_and_labels_do_not_matter(scale: float, offset: float) -> None:
     features = noise()
     values = fractions(features)
-    plain = fit_probe(EF, labels(values), "a", features)
-    moved = fit_probe(EF, labels(values), "a", features * scale + offset)
+    plain = linear_result(labels(values), "a", features)
+    moved = linear_result(labels(values), "a", features * scale + offset)
     np.testing.assert_allclose(moved.predictions.predicted, plain.predictions.predicted, rtol=1e-6)
-    other = fit_probe(EF, labels(values * scale + offset), "a", features)
+    other = linear_result(labels(values * scale + offset), "a", features)
     np.testing.assert_allclose(
         other.predictions.predicted, plain.predictions.predicted * scale + offset, rtol=1e-6
     )
@@ -71,21 +71,21 @@ def test_units_of_features_and_labels_do_not_matter(scale: float, offset: float)
 @pytest.mark.parametrize("seed", range(3))
 def test_noise_predicts_nothing(seed: int) -> None:
     values = fractions(noise(seed=7))
-    result = fit_probe(EF, labels(values), "random", noise(60, seed=seed))
+    result = linear_result(labels(values), "random", noise(60, seed=seed))
     assert result.test["r2"] < 0.1
 
 
 def test_classes_are_recovered() -> None:
     features = noise()
     views = np.array(["A4C", "PLAX", "PSAX"])[features[:, :3].argmax(axis=1)]
-    result = fit_probe(VIEW, labels(views, task=VIEW), "pretrained", features)
+    result = linear_result(labels(views, task=VIEW), "pretrained", features)
     assert result.test["balanced_accuracy"] > 0.8
     assert result.test["auroc"] > 0.95
     assert result.predictions.classes.tolist() == ["A4C", "PLAX", "PSAX"]
     assert (result.predictions.truth == result.predictions.predicted).mean() == pytest.approx(
         result.test["accuracy"]
     )
-    chance = fit_probe(VIEW, labels(views, task=VIEW), "random", noise(seed=3))
+    chance = linear_result(labels(views, task=VIEW), "random", noise(seed=3))
     assert abs(chance.test["balanced_accuracy"] - 1 / 3) < 0.2
 
 
@@ -111,8 +111,8 @@ def test_the_strength_is_chosen_on_validation_and_not_on_test() -> None:
     on_val = min(errors, key=lambda strength: errors[strength][0])
     on_test = min(errors, key=lambda strength: errors[strength][1])
     assert on_val < on_test
-    result = fit_probe(EF, labels(values), "a", features)
-    assert result.regularisation == pytest.approx(on_val)
+    result = linear_result(labels(values), "a", features)
+    assert result.chosen == {"strength": pytest.approx(on_val)}
     assert [result.val["mae"], result.test["mae"]] == pytest.approx(errors[on_val])
     assert result.test["r2"] < -1
 
@@ -122,13 +122,13 @@ def test_the_test_split_touches_nothing_but_the_test_scores(task: Task) -> None:
     features = noise()
     values = fractions(features)
     truth = values if task is EF else np.where(values > 55, "high", "low")
-    before = fit_probe(task, labels(truth, task=task), "a", features)
+    before = linear_result(labels(truth, task=task), "a", features)
     wild = features.copy()
     wild[180:] = 1e3 * noise(seed=5)[180:]
     shuffled = truth.copy()
     shuffled[180:] = shuffled[:179:-1]
-    after = fit_probe(task, labels(shuffled, task=task), "a", wild)
-    assert (after.regularisation, after.val) == (before.regularisation, before.val)
+    after = linear_result(labels(shuffled, task=task), "a", wild)
+    assert (after.chosen, after.val) == (before.chosen, before.val)
     assert after.test != before.test
 
 
@@ -136,8 +136,8 @@ def test_rows_are_told_apart_by_split_not_by_place() -> None:
     features = noise()
     values = fractions(features)
     order = np.random.default_rng(1).permutation(240)
-    plain = fit_probe(EF, labels(values), "a", features)
-    mixed = fit_probe(EF, labels(values[order], SPLITS[order]), "a", features[order])
+    plain = linear_result(labels(values), "a", features)
+    mixed = linear_result(labels(values[order], SPLITS[order]), "a", features[order])
     assert mixed.test == pytest.approx(plain.test)
     np.testing.assert_array_equal(
         np.sort(mixed.predictions.truth), np.sort(plain.predictions.truth)
@@ -147,7 +147,7 @@ def test_rows_are_told_apart_by_split_not_by_place() -> None:
 def test_the_baseline_of_a_number_is_the_training_mean() -> None:
     values = np.array([50.0, 60.0, 70.0, 61.0, 40.0, 62.0])
     splits = np.array(["train", "train", "train", "val", "test", "test"])
-    result = fit_baseline(EF, labels(values, splits))
+    result = baseline_result(labels(values, splits))
     assert result.predictions.predicted.tolist() == [60.0, 60.0]
     assert result.predictions.truth.tolist() == [40.0, 62.0]
     assert result.test["mae"] == pytest.approx(11.0)
@@ -155,13 +155,13 @@ def test_the_baseline_of_a_number_is_the_training_mean() -> None:
     assert result.test["r2"] == pytest.approx(1 - 404 / 242)
     assert result.test["pearson"] == 0.0
     assert result.val["mae"] == pytest.approx(1.0)
-    assert result.regularisation is None
+    assert result.chosen is None
 
 
 def test_the_baseline_of_classes_is_their_frequency() -> None:
     values = np.array(["A4C", "A4C", "PLAX", "A4C", "PLAX", "PLAX", "A4C", "PLAX", "PLAX"])
     splits = np.array(["train"] * 3 + ["val"] * 2 + ["test"] * 4)
-    result = fit_baseline(VIEW, labels(values, splits, VIEW))
+    result = baseline_result(labels(values, splits, VIEW))
     assert result.predictions.predicted.tolist() == ["A4C"] * 4
     assert result.test["accuracy"] == pytest.approx(0.25)
     assert result.test["balanced_accuracy"] == pytest.approx(0.5)
@@ -177,31 +177,29 @@ def test_a_study_of_forty_clips_weighs_as_one_of_two() -> None:
     times = np.ones(240, int)
     times[[3, 50, 190, 200]] = 40
     names = np.array([f"study{i:03d}" for i in range(240)])
-    plain = fit_probe(EF, labels(values, studies=names), "a", features)
+    plain = linear_result(labels(values, studies=names), "a", features)
     repeated = labels(values.repeat(times), SPLITS.repeat(times), studies=names.repeat(times))
-    found = fit_probe(EF, repeated, "a", features.repeat(times, axis=0))
+    found = linear_result(repeated, "a", features.repeat(times, axis=0))
     assert len(found.predictions.ids) == 60
     assert found.test == pytest.approx(plain.test, rel=1e-6)
     by_clip = EF.model_copy(update={"level": "clip"})
     counted = labels(
         values.repeat(times), SPLITS.repeat(times), by_clip, studies=names.repeat(times)
     )
-    assert (
-        len(fit_probe(by_clip, counted, "a", features.repeat(times, axis=0)).predictions.ids) > 130
-    )
+    assert len(linear_result(counted, "a", features.repeat(times, axis=0)).predictions.ids) > 130
 
 
 def test_of_equally_good_probes_the_simplest_is_taken() -> None:
     """Constant features fit alike whatever the strength."""
-    result = fit_probe(EF, labels(fractions(noise())), "a", np.ones((240, 3)))
-    assert result.regularisation == 1e5
+    result = linear_result(labels(fractions(noise())), "a", np.ones((240, 3)))
+    assert result.chosen == {"strength": 1e5}
 
 
 def test_rare_classes_weigh_in_the_choice() -> None:
     """With 5% of one class, saying always the other is 95% accurate, and worth nothing."""
     features = noise(seed=2)
     rare = np.where(features[:, 0] > np.quantile(features[:, 0], 0.95), "rare", "common")
-    result = fit_probe(VIEW, labels(rare, task=VIEW), "a", features)
+    result = linear_result(labels(rare, task=VIEW), "a", features)
     assert result.val["balanced_accuracy"] > 0.6
     assert result.test["auprc"] > 0.5
 
@@ -211,9 +209,9 @@ def test_random_labels_score_at_chance() -> None:
     correlations, areas = [], []
     for seed in range(8):
         random, features = np.random.default_rng(seed), noise(seed=seed)
-        numbers = fit_probe(EF, labels(random.normal(55, 10, 240)), "a", features)
+        numbers = linear_result(labels(random.normal(55, 10, 240)), "a", features)
         names = random.choice(["A4C", "PLAX", "SC4C"], 240)
-        classes = fit_probe(VIEW, labels(names, task=VIEW), "a", features)
+        classes = linear_result(labels(names, task=VIEW), "a", features)
         correlations.append(numbers.test["pearson"])
         areas.append(classes.test["auroc"])
     assert abs(np.mean(correlations)) < 0.14  # three standard errors
@@ -223,7 +221,7 @@ def test_random_labels_score_at_chance() -> None:
 def test_a_class_that_training_lacks_is_named_and_counted() -> None:
     views = np.array(["A4C", "PLAX"])[(noise()[:, 0] > 0).astype(int)]
     views[200:205] = "SC4C"
-    result = fit_probe(VIEW, labels(views, task=VIEW), "a", noise())
+    result = linear_result(labels(views, task=VIEW), "a", noise())
     assert result.predictions.unknown_classes == ["SC4C"]
     assert len(result.predictions.truth) == 60
     assert result.test["accuracy"] <= 55 / 60
@@ -232,6 +230,6 @@ def test_a_class_that_training_lacks_is_named_and_counted() -> None:
 def test_cutoffs_are_told_apart_by_the_numbers() -> None:
     task = EF.model_copy(update={"cutoffs": (50.0, 40.0)})
     features = noise()
-    result = fit_probe(task, labels(fractions(features), task=task), "a", features)
+    result = linear_result(labels(fractions(features), task=task), "a", features)
     assert result.test["auroc_below_50"] > 0.95
     assert "auroc_below_50" in result.intervals and "auroc_below_40" in result.test

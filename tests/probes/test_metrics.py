@@ -11,6 +11,7 @@ from scipy.stats import linregress, pearsonr, spearmanr
 from sklearn import metrics
 
 from echojepa.probes.metrics import (
+    best_threshold,
     classification_metrics,
     classification_scores,
     confusion,
@@ -181,3 +182,19 @@ def test_confusion_counts_truth_by_rows() -> None:
     truth, predicted = VIEWS[[0, 0, 1, 1, 1]], VIEWS[[0, 1, 1, 1, 2]]
     assert confusion(truth, predicted, VIEWS).tolist() == [[1, 1, 0], [0, 2, 1], [0, 0, 0]]
     assert confusion(truth, predicted, VIEWS[[1, 0]]).tolist() == [[2, 0], [1, 1]]
+
+
+def test_the_best_threshold_is_that_of_a_search_over_all() -> None:
+    rng = np.random.default_rng(0)
+    for n in (2, 3, 7, 40):
+        truth = np.arange(n) % 2 == 1
+        probability = np.round(rng.beta(2, 3, n) * 0.7 + 0.3 * truth * rng.random(n), 2)
+        found = best_threshold(truth, probability)
+        scores = [
+            metrics.balanced_accuracy_score(truth, probability >= t)
+            for t in np.linspace(0, 1, 2001)
+        ]
+        ours = metrics.balanced_accuracy_score(truth, probability >= found)
+        assert ours == pytest.approx(max(scores))
+    assert best_threshold(np.array([False, True]), np.array([0.25, 0.5])) == 0.375
+    assert best_threshold(np.array([True, False, True]), np.array([0.1, 0.5, 0.9])) == 0.7

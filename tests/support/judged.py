@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from echojepa.probes.fitting import BASELINE, ProbeResult
 from echojepa.probes.intervals import patient_draws
-from echojepa.probes.linear import BASELINE, ProbeResult
 from echojepa.probes.predictions import Predictions
 from echojepa.probes.tasks import Task
 
@@ -31,7 +31,7 @@ def judged(task: Task, name: str, error: float, seed: int = 0) -> ProbeResult:
     return ProbeResult(
         task=task,
         features=name,
-        regularisation=None if name == BASELINE else 1.0,
+        chosen=None if name == BASELINE else {},
         val=said.metrics(),
         test=said.metrics(),
         drawn=said.scores(patient_draws(ids)),

@@ -7,14 +7,13 @@ meet in a database on disk.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
@@ -22,6 +21,7 @@ import pyarrow as pa
 from echojepa.data.decode.frames import ReadConfig
 from echojepa.data.manifest.check import database
 from echojepa.data.manifest.schema import SCHEMA
+from echojepa.data.manifest.text_table import opened_table, opened_text
 from echojepa.data.manifest.verify import CHUNK_ROWS, Judged, measure
 from echojepa.data.problem import guarded
 from echojepa.errors import ManifestError
@@ -157,7 +157,7 @@ def _check(connection: duckdb.DuckDBPyConnection, files: CsvFiles) -> None:
 
 def _lines(file: Path) -> Iterator[pa.RecordBatch]:
     """The lines that are not blank, with their numbers in the file."""
-    with _opened_text(file) as opened:
+    with opened_text(file) as opened:
         numbered = ((n, text.strip()) for n, text in enumerate(opened, start=1))
         yield from _batches(_LINES, (_parts(n, text, file) for n, text in numbered if text))
 
@@ -173,9 +173,7 @@ def _parts(number: int, text: str, file: Path) -> tuple[Any, ...]:
 
 def _identities(file: Path) -> Iterator[pa.RecordBatch]:
     """Who is on which video; errors name lines, never what stands in them."""
-    with _opened_text(file) as opened:
-        reader = csv.reader(opened)
-        header = next(reader, [])
+    with opened_table(file) as (header, rows):
         missing = [name for name in _IDENTITIES.names[:3] if name not in header]
         if missing:
             raise ManifestError(
@@ -184,14 +182,8 @@ def _identities(file: Path) -> Iterator[pa.RecordBatch]:
                 str(file),
             )
         where = [header.index(name) if name in header else None for name in _IDENTITIES.names]
-
-        def cells(row: list[str]) -> tuple[Any, ...]:
-            if len(row) != len(header):
-                what = f"line {reader.line_num} has {len(row)} cells, the header {len(header)}"
-                raise ManifestError(what, "Write every cell, if an empty one.", str(file))
-            return tuple(None if i is None else row[i] for i in where)
-
-        yield from _batches(_IDENTITIES, (cells(row) for row in reader if row))
+        found = (tuple(None if i is None else cells[i] for i in where) for _, cells in rows)
+        yield from _batches(_IDENTITIES, found)
 
 
 def _batches(schema: pa.Schema, rows: Iterator[tuple[Any, ...]]) -> Iterator[pa.RecordBatch]:
@@ -201,14 +193,3 @@ def _batches(schema: pa.Schema, rows: Iterator[tuple[Any, ...]]) -> Iterator[pa.
             pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)
         ]
         yield pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-@contextmanager
-def _opened_text(file: Path) -> Iterator[TextIO]:
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as opened:
-            yield opened
-    except OSError:
-        raise ManifestError("no such file", "Check the path.", str(file)) from None
-    except (UnicodeDecodeError, csv.Error):
-        raise ManifestError("not a text file", "Check the path.", str(file)) from None

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from echojepa.data.manifest.verify import REJECTED, Judged
+from echojepa.data.manifest.verify import NOTES, REJECTED, Judged
 from echojepa.data.problem import Problem, raise_if_storage_failed
 
 _NUM_SHOWN = 20
@@ -31,6 +31,8 @@ class Sieve:
         self.num_good = 0
         self.kinds: Counter[str] = Counter()
         """How often each kind of problem came up."""
+        self.notes: Counter[str] = Counter()
+        """How often each thing was noted of a good row."""
         self.examples: list[str] = []
         """The first few bad rows, for people."""
         if rejected is not None:
@@ -59,6 +61,7 @@ class Sieve:
                     writer.write_table(pa.Table.from_pylist(bad, REJECTED))
                 rows = [row for row, problem in judged if problem is None]
                 self.num_good += len(rows)
+                self.notes.update(note for row in rows for note in row.get(NOTES, ()))
                 if rows:
                     yield pa.RecordBatch.from_pylist(rows, self._schema)
         finally:

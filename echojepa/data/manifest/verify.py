@@ -24,6 +24,8 @@ CHUNK_ROWS = 16
 """Files that one task looks at."""
 Judged = tuple[dict[str, Any], Problem | None]
 """A row, measured, and what is wrong with its file."""
+NOTES = "notes"
+"""Key, but no column, of a judged row: texts that say what is odd about it, if it is not bad."""
 
 
 def measure(uri: str, how: ReadConfig) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -19,18 +18,16 @@ from torch import nn
 from echojepa.config import Strict, to_tree, validate
 from echojepa.errors import CheckpointError
 from echojepa.models.attention import RotaryConfig
-from echojepa.models.encoder import EncoderConfig, VideoEncoder
-from echojepa.models.formats.dense import ENCODER_SIDE, PREDICTOR_ROTARY
+from echojepa.models.encoder import VideoEncoder
+from echojepa.models.formats.dense import PREDICTOR_ROTARY
 from echojepa.models.formats.names import Tensors, num_mask_tokens
-from echojepa.models.formats.published import Published, read_published
+from echojepa.models.formats.published import Branch, Published, read_published
+from echojepa.models.formats.shapes import encoder_config, heads_of, input_clip, num_blocks
 from echojepa.models.predictor import Predictor, PredictorConfig
 from echojepa.models.weights import Companions, save_encoder
 
-_HEADS = {192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 22, 1664: 26}
-"""Attention heads by width: shapes do not tell them."""
 _PREDICTOR_HEADS = {384: 12}
 _TUBELET = 2
-_NUM_FRAMES = 16
 _EVEN_DEPTHS = (4, 8, 12, 20, 24, 40)
 """Of V-JEPA 2.1 encoders whose four levels are evenly spaced; at 48 they are not."""
 
@@ -40,7 +37,7 @@ class ImportConfig(Strict):
 
     command = "import-weights"
 
-    branch: Literal["target", "online"] = "target"
+    branch: Branch = "target"
     """Which encoder, where the file holds both."""
     num_heads: int | None = Field(None, gt=0)
     """Attention heads; null where the width tells."""
@@ -79,14 +76,9 @@ def import_weights(source: Path, out: Path, options: ImportConfig) -> ImportRepo
             differs in tensors that `may_differ` does not name; or nobody says the size of clips.
     """
     published = read_published(source)
-    clip = _clip(published, options, source)
-    chosen = published.online if options.branch == "online" else published.target
-    if chosen is None:  # files of a single branch hold what there is
-        chosen = published.online or published.target
-    if not chosen:
-        raise CheckpointError("the file holds no encoder", "Name a V-JEPA 2 file.", str(source))
-    chosen, inflated = _inflated(chosen)
-    config = _encoder_config(chosen, published, options, source)
+    clip = input_clip(published, options.num_frames, options.fps, options.size, source)
+    chosen, inflated = _inflated(published.encoder(options.branch, source))
+    config = encoder_config(chosen, published, options.num_heads, source)
     if config.num_levels > 1 and config.depth not in _EVEN_DEPTHS:
         raise CheckpointError(
             f"V-JEPA 2.1 of depth {config.depth} compares unevenly spaced blocks",
@@ -105,7 +97,8 @@ def import_weights(source: Path, out: Path, options: ImportConfig) -> ImportRepo
         companions = Companions(small, predictor, online)
     fit.raise_if_incomplete()
     card = _card(source, options, fit, inflated)
-    save_encoder(out, config, encoder, clip, card, companions)
+    shown = clip.model_dump(include={"num_frames", "fps", "size"})
+    save_encoder(out, config, encoder, shown, card, companions)
     return ImportReport(out, fit.num_loaded, fit.not_taken, fit.stay_new, inflated)
 
 
@@ -179,23 +172,6 @@ class _Fit:
         return any(fnmatch(name.rpartition(": ")[2], pattern) for pattern in self._may_differ)
 
 
-def _clip(published: Published, options: ImportConfig, source: Path) -> dict[str, Any]:
-    """Number of frames, rate and size of the clips that the encoder is made for."""
-    size = options.size or published.size
-    if size is None:
-        raise CheckpointError(
-            "the file does not say the size of its clips",
-            "Set size=PIXELS, as it was trained (V-JEPA 2: 256, giant also 384; EchoJEPA: 224 for "
-            "large, 336 for giant).",
-            str(source),
-        )
-    return {
-        "num_frames": options.num_frames or published.num_frames or _NUM_FRAMES,
-        "fps": options.fps,
-        "size": size,
-    }
-
-
 def _inflated(encoder: Tensors) -> tuple[Tensors, bool]:
     """An image ViT's patch projection [D, 3, p, p], spread evenly over the frames of a tubelet."""
     key = "patch_embed.proj.weight"
@@ -203,36 +179,6 @@ def _inflated(encoder: Tensors) -> tuple[Tensors, bool]:
         return encoder, False
     spread = encoder[key][:, :, None].repeat(1, 1, _TUBELET, 1, 1) / _TUBELET
     return {**encoder, key: spread}, True
-
-
-def _encoder_config(
-    tensors: Tensors, published: Published, options: ImportConfig, source: Path
-) -> EncoderConfig:
-    num_heads = options.num_heads or published.heads[0]
-    try:
-        width, _, tubelet, patch, _ = tensors["patch_embed.proj.weight"].shape
-        hidden = tensors["blocks.0.mlp.fc1.weight"].shape[0]
-    except (KeyError, ValueError):
-        raise CheckpointError(
-            "the tensors are not those of a video ViT", "Use V-JEPA 2 weights.", str(source)
-        ) from None
-    tree = {
-        "width": width,
-        "depth": _depth(tensors, "blocks"),
-        "num_heads": _heads(num_heads, _HEADS, width, "num_heads", source),
-        "mlp_ratio": hidden / width,
-        "patch_size": patch,
-        "tubelet_size": tubelet,
-        "num_levels": 1 + len({n.split(".")[1] for n in tensors if n.startswith("level_norms.")}),
-        "rotary": to_tree(_encoder_rotary(published, patch)),
-    }
-    return validate(tree, EncoderConfig, str(source))
-
-
-def _encoder_rotary(published: Published, patch: int) -> RotaryConfig:
-    if not published.dense:
-        return RotaryConfig()
-    return RotaryConfig(frequencies="paired", span=ENCODER_SIDE // patch)
 
 
 def _predictor_config(published: Published, options: ImportConfig, source: Path) -> PredictorConfig:
@@ -247,29 +193,14 @@ def _predictor_config(published: Published, options: ImportConfig, source: Path)
         ) from None
     tree = {
         "width": width,
-        "depth": _depth(tensors, "predictor_blocks"),
-        "num_heads": _heads(num_heads, _PREDICTOR_HEADS, width, "predictor_heads", source),
+        "depth": num_blocks(tensors, "predictor_blocks"),
+        "num_heads": heads_of(num_heads, _PREDICTOR_HEADS, width, "predictor_heads", source),
         "mlp_ratio": hidden / width,
         "num_mask_tokens": num_mask_tokens(tensors) or 1,
         "context_head": "predictor_proj_context.weight" in tensors,
         "rotary": to_tree(PREDICTOR_ROTARY if published.dense else RotaryConfig()),
     }
     return validate(tree, PredictorConfig, str(source))
-
-
-def _depth(tensors: Tensors, blocks: str) -> int:
-    numbers = [n.split(".")[1] for n in tensors if n.startswith(f"{blocks}.")]
-    return 1 + max((int(n) for n in numbers if n.isdigit()), default=0)
-
-
-def _heads(given: int | None, known: dict[int, int], width: int, option: str, source: Path) -> int:
-    if given is None and width not in known:
-        raise CheckpointError(
-            f"the number of attention heads of width {width} is not known",
-            f"Set {option}=N.",
-            str(source),
-        )
-    return given or known[width]
 
 
 def _card(source: Path, options: ImportConfig, fit: _Fit, inflated: bool) -> str:

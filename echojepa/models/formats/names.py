@@ -82,7 +82,7 @@ def from_huggingface(tensors: Tensors) -> tuple[Tensors, Tensors]:
                 split.setdefault(key, {})[role[1]] = tensor
     for key, roles in split.items():
         part, name = key.split()
-        if set(roles) == set(_QKV):
+        if set(roles) == set(_QKV) and len({part.shape for part in roles.values()}) == 1:
             parts[part][name] = torch.cat([roles[role] for role in _QKV])
         else:
             parts[part] |= {f"{name}.{role}": tensor for role, tensor in roles.items()}

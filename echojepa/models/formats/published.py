@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from pydantic import PositiveInt
 
 from echojepa.errors import CheckpointError
 from echojepa.models.formats.dense import DenseNames, reads_levels
-from echojepa.models.formats.files import read_content
+from echojepa.models.formats.files import FolderConfig, read_content, read_huggingface
 from echojepa.models.formats.names import Tensors, from_huggingface, without_wrappers
 
+Branch = Literal["target", "online"]
+"""Of the two encoders that pretraining keeps: the averaged one, or the one with gradients."""
 _TARGETS = ("target_encoder", "ema_encoder")
+
+
+class _VJepa2Folder(FolderConfig):
+    model = "V-JEPA 2"
+
+    model_type: Literal["vjepa2"]
+    num_attention_heads: PositiveInt
+    pred_num_attention_heads: PositiveInt
+    crop_size: PositiveInt
+    frames_per_clip: PositiveInt
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,18 @@ class Published:
     """It is a V-JEPA 2.1 file."""
     left_out: list[str] = field(default_factory=list)
     """Tensors that are known to be of no use here."""
+
+    def encoder(self, branch: Branch, source: Path) -> Tensors:
+        """The encoder of a branch; a file of a single branch gives the one it holds.
+
+        Raises:
+            CheckpointError: it holds none.
+        """
+        chosen = self.online if branch == "online" else self.target
+        found = chosen or self.online or self.target
+        if not found:
+            raise CheckpointError("the file holds no encoder", "Name a V-JEPA 2 file.", str(source))
+        return found
 
 
 def read_published(source: Path) -> Published:
@@ -76,24 +98,8 @@ def _branches(content: dict[str, Any]) -> Published:
 
 def _read_huggingface(folder: Path) -> Published:
     """A `transformers.VJEPA2Model` folder, in one file or sharded."""
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        if config.get("model_type") != "vjepa2":
-            raise KeyError("model_type")
-        index = folder / "model.safetensors.index.json"
-        names = {"model.safetensors"}
-        if index.is_file():
-            names = set(json.loads(index.read_text())["weight_map"].values())
-        tensors: Tensors = {}
-        for name in sorted(names):
-            tensors |= load_file(folder / name)
-        heads = config["num_attention_heads"], config["pred_num_attention_heads"]
-        size, num_frames = int(config["crop_size"]), int(config["frames_per_clip"])
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
-        raise CheckpointError(
-            f"not a whole Hugging Face V-JEPA 2 folder ({type(error).__name__})",
-            "Name a folder with config.json of model_type vjepa2 and its model.safetensors.",
-            str(folder),
-        ) from None
+    config, tensors = read_huggingface(folder, _VJepa2Folder)
     encoder, predictor = from_huggingface(tensors)
+    heads = config.num_attention_heads, config.pred_num_attention_heads
+    size, num_frames = config.crop_size, config.frames_per_clip
     return Published(encoder, None, predictor or None, heads, size, num_frames)

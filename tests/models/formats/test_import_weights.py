@@ -11,6 +11,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 from support.paths import DATA
+from support.traps import Trap
 from torch.nn import functional as F
 
 from echojepa.errors import CheckpointError
@@ -152,22 +153,14 @@ def test_the_size_of_clips_is_asked_for(tmp_path: Path) -> None:
     assert clip == {"num_frames": 16, "fps": 8.0, "size": 96}
 
 
-class _Trap:
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Path.touch, (self._path,)
-
-
 @pytest.mark.parametrize("damage", ["code", "pickle", "truncated", "empty", "text", "list", "none"])
 def test_bad_files_are_errors_and_nothing_runs(tmp_path: Path, damage: str) -> None:
     file, sprung = tmp_path / "weights.pt", tmp_path / "sprung"
     content = GOLDEN.read_bytes()
     if damage == "code":
-        torch.save({"encoder": _Trap(sprung)}, file)
+        torch.save({"encoder": Trap(sprung)}, file)
     elif damage == "pickle":
-        file.write_bytes(pickle.dumps(_Trap(sprung)))
+        file.write_bytes(pickle.dumps(Trap(sprung)))
     elif damage == "list":
         torch.save([torch.zeros(3)], file)
     elif damage != "none":

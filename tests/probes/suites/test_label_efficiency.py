@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from support.bench import linear_result
 
-from echojepa.probes.efficiency import label_curve, with_few_labels
-from echojepa.probes.linear import fit_probe
+from echojepa.probes.suites.label_efficiency import label_curve, with_few_labels
 from echojepa.probes.tasks import Labels, Task
 
 EF = Task(name="ef", label="lvef", kind="regression")
@@ -64,12 +64,12 @@ def test_every_class_and_every_fifth_keeps_its_share() -> None:
 
 def test_more_labels_are_better_and_all_are_the_probe_itself() -> None:
     known = labels(EF)
-    points = label_curve(known, "ours", FEATURES, (1.0, 0.05, 0.3))
+    points = label_curve(known, (1.0, 0.05, 0.3), lambda few: linear_result(few, "ours", FEATURES))
     assert [p.share for p in points] == [0.05, 0.3, 1.0]
     assert [p.num_patients for p in points] == [10, 60, 200]
     errors = [p.test["mae"] for p in points]
     assert errors[0] > 1.5 * errors[1] > 1.5 * errors[2]
-    whole = fit_probe(EF, known, "ours", FEATURES)
+    whole = linear_result(known, "ours", FEATURES)
     assert points[-1].test == pytest.approx(whole.test)
     assert points[-1].test_intervals["mae"] == pytest.approx(whole.intervals["mae"])
     low, high = points[0].test_intervals["mae"]

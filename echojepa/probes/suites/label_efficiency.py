@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from echojepa.probes.fitting import ProbeResult
 from echojepa.probes.intervals import Interval, intervals
-from echojepa.probes.linear import fit_probe
-from echojepa.probes.metrics import Floats
 from echojepa.probes.tasks import Labels
 
 NUM_DRAWS = 3
@@ -41,17 +40,17 @@ class CurvePoint(NamedTuple):
 
 
 def label_curve(
-    labels: Labels, name: str, features: Floats, shares: Sequence[float]
+    labels: Labels, shares: Sequence[float], fit: Callable[[Labels], ProbeResult]
 ) -> list[CurvePoint]:
     """Fit and judge at every share.
 
     Args:
-        features: one row per clip of `labels`, [n, D].
+        fit: fits a probe on these labels and judges it.
     """
     points = []
     for share in sorted(shares):
         drawn = [with_few_labels(labels, share, draw) for draw in range(NUM_DRAWS)]
-        results = [fit_probe(labels.task, few, name, features) for few in drawn]
+        results = [fit(few) for few in drawn]
         scores = {
             metric: np.mean([result.drawn[metric] for result in results], axis=0)
             for metric in results[0].drawn
@@ -59,7 +58,7 @@ def label_curve(
         points.append(
             CurvePoint(
                 task=labels.task.name,
-                features=name,
+                features=results[0].features,
                 share=share,
                 num_patients=len(np.unique(drawn[0].patients[drawn[0].splits == "train"])),
                 test={

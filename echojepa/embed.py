@@ -1,0 +1,132 @@
+"""Embeddings of videos and of studies by a frozen encoder, as Parquet.
+
+OUT/
+  clips.parquet      a line per clip: ids, problem, embedding (null where there is a problem)
+  studies.parquet    a line per study: ids, number of clips, mean of their embeddings
+  features/          the same and, if asked for, tokens; an interrupted call goes on from here
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from echojepa.data.manifest.file import check_manifest, ready_to_read, scan_manifest
+from echojepa.data.manifest.schema import STREAM_COLUMNS, ClipFilter
+from echojepa.encoders.kinds import AnyEncoder
+from echojepa.errors import StorageError
+from echojepa.probes.extraction import Executor, ExtractConfig, extract
+from echojepa.probes.store import FeatureStore
+
+_IDS = ("patient_id", "study_id")
+
+
+class EmbedConfig(ExtractConfig):
+    """What to embed, and by what."""
+
+    command = "embed"
+
+    encoder: AnyEncoder
+    """The frozen encoder."""
+    manifest: str
+    """Path of `manifest.parquet`."""
+    out: str
+    """Folder for embeddings."""
+    where: ClipFilter = ClipFilter(split=None)
+    """Which clips."""
+
+
+def embed(config: EmbedConfig, executor: Executor) -> tuple[int, int]:
+    """Write embeddings; returns how many clips there are, and how many could not be read.
+
+    Raises:
+        ManifestError: the manifest is bad.
+        CheckpointError: the encoder cannot be loaded.
+        StorageError: embeddings would be too large, or cannot be written.
+    """
+    check_manifest(config.manifest)
+    base = Path(config.manifest).resolve().parent
+    batches = scan_manifest(config.manifest, (*STREAM_COLUMNS, *_IDS), config.where.rows())
+    rows = pa.Table.from_batches([ready_to_read(batch, base) for batch in batches])
+    out = Path(config.out)
+    found = extract(rows, {"": config.encoder}, config, out / "features", executor)
+    for error in found.failed.values():
+        raise error
+    try:
+        return _write(found.stores[""], rows.sort_by("clip_id"), out)
+    except OSError as error:
+        raise StorageError(
+            f"embeddings cannot be written: {error.strerror}", "Choose another `out`.", config.out
+        ) from None
+
+
+def _write(store: FeatureStore, rows: pa.Table, out: Path) -> tuple[int, int]:
+    """Both files, from one shard at a time; of studies, the running sums are in memory."""
+    ids = {name: rows[name].to_pylist() for name in ("clip_id", *_IDS)}
+    studies: dict[str, _Study] = {}
+    num_bad = 0
+    writer: pq.ParquetWriter | None = None
+    partial = out / ".clips.partial"
+    for shard in range(store.num_shards):
+        features = store.read([shard])
+        vectors = features.pooled.mean(axis=1)
+        of_shard = store.rows_of(shard)
+        table = pa.table(
+            {
+                **{name: values[of_shard.start : of_shard.stop] for name, values in ids.items()},
+                "problem": [None if p is None else str(p) for p in features.problems],
+                "embedding": _lists(vectors, [p is None for p in features.problems]),
+            }
+        )
+        writer = writer or pq.ParquetWriter(partial, table.schema)
+        writer.write_table(table)
+        for i, vector, problem in zip(of_shard, vectors, features.problems, strict=True):
+            if problem is None:
+                study = studies.setdefault(ids["study_id"][i], _Study(ids["patient_id"][i]))
+                study.add(vector)
+            num_bad += problem is not None
+    if writer is not None:
+        writer.close()
+        partial.replace(out / "clips.parquet")
+    _write_studies(studies, out / "studies.parquet")
+    return len(rows), num_bad
+
+
+class _Study:
+    """The sum of the embeddings of a study's clips."""
+
+    def __init__(self, patient: str) -> None:
+        self.patient = patient
+        self.num_clips = 0
+        self.total: Any = 0.0
+
+    def add(self, vector: NDArray[np.float32]) -> None:
+        self.total = self.total + vector
+        self.num_clips += 1
+
+
+def _write_studies(studies: dict[str, _Study], file: Path) -> None:
+    names = sorted(studies)
+    found = [studies[name] for name in names]
+    means = np.array([study.total / study.num_clips for study in found], np.float32)
+    columns = {
+        "study_id": names,
+        "patient_id": [study.patient for study in found],
+        "num_clips": [study.num_clips for study in found],
+        "embedding": _lists(means, [True] * len(found)),
+    }
+    partial = file.with_name(f".{file.name}.partial")
+    pq.write_table(pa.table(columns), partial)
+    partial.replace(file)
+
+
+def _lists(vectors: NDArray[np.float32], there: list[bool]) -> pa.Array:
+    """Rows [n, P] as a column of lists; null where they are not there."""
+    width = vectors.shape[1] if vectors.ndim == 2 else 1
+    mask = pa.array([not t for t in there], pa.bool_())
+    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), width, mask=mask)

@@ -1,0 +1,152 @@
+"""A fitted probe on disk: all that it takes to predict from new videos.
+
+    FOLDER/
+      card.json             task, encoder and the digest of its weights, how videos become features
+      linear.safetensors    of a linear probe: scaler and weights in float64
+      model.safetensors     of a head of a grid, with probe.json (see `grid.fitted`)
+
+It holds no path of a training video and no patient.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+
+from echojepa.config import Strict, to_tree, validate
+from echojepa.encoders.kinds import AnyEncoder
+from echojepa.encoders.source import Source
+from echojepa.errors import CheckpointError, ConfigError
+from echojepa.models.formats.files import read_tensors
+from echojepa.models.weights import save_tensors
+from echojepa.probes.examples import Material
+from echojepa.probes.extraction import ExtractConfig
+from echojepa.probes.fitting import AnyProbe, Judged, Probe
+from echojepa.probes.grid.fitted import GridFit
+from echojepa.probes.linear import LinearProbe
+from echojepa.probes.predictions import predictions_of
+from echojepa.probes.tasks import Task
+
+CARD = "card.json"
+_LINEAR = "linear.safetensors"
+_LEVEL = 0.95
+
+
+class ProbeCard(Strict):
+    """What a probe is."""
+
+    format: Literal["echojepa-probe"] = "echojepa-probe"
+    """Of the file."""
+    name: str
+    """Of its results."""
+    task: Task
+    """What it predicts, and of which clips."""
+    encoder: AnyEncoder
+    """Whose features it reads."""
+    weights_sha256: str
+    """Of that encoder; see `Source.digest`."""
+    extract: ExtractConfig
+    """How videos become features."""
+    probe: AnyProbe
+    """How it was fitted."""
+    classes: tuple[str, ...]
+    """Those that it knows; none of a number."""
+    half_width: float | None
+    """Of the 95% interval around a number, by split conformal prediction (Lei et al., JASA
+    113:1094, 2018): so far from the truth were validation's predictions at most, all but 5% of
+    them. Null where validation is too small to say."""
+
+
+class SavedProbe:
+    """A probe that was read from its folder."""
+
+    def __init__(self, card: ProbeCard, probe: Probe) -> None:
+        self.card = card
+        self.probe = probe
+
+    @classmethod
+    def load(cls, folder: Path) -> SavedProbe:
+        """Read what `save_probe` wrote.
+
+        Raises:
+            CheckpointError: the folder is no probe, is damaged, or its encoder's weights are not
+                those that it was fitted on.
+        """
+        try:
+            card = validate(json.loads((folder / CARD).read_text()), ProbeCard, str(folder / CARD))
+        except (OSError, ValueError, ConfigError) as error:
+            raise CheckpointError(
+                f"not a probe folder ({type(error).__name__})",
+                "Name a folder below `probes` of an evaluation.",
+                str(folder),
+            ) from None
+        if card.encoder.digest() != card.weights_sha256:
+            raise CheckpointError(
+                "the encoder's weights are missing, or not those that the probe was fitted on",
+                "Put them back, or evaluate again.",
+                str(card.encoder.origin()),
+            )
+        probe = _read_linear(folder, card) if card.probe.kind == "linear" else GridFit.load(folder)
+        return cls(card, probe)
+
+
+def save_probe(
+    folder: Path, judged: Judged, material: Material, source: Source, config: ExtractConfig
+) -> Path:
+    """Write a fitted probe into a folder.
+
+    Args:
+        material: that it was fitted on.
+        source: the encoder.
+        config: how features were computed, and possibly more settings, which are left out.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = judged.probe
+    card = ProbeCard(
+        name=judged.name,
+        task=judged.labels.task,
+        encoder=source,
+        weights_sha256=source.digest(),
+        extract=ExtractConfig(**{n: getattr(config, n) for n in ExtractConfig.model_fields}),
+        probe=judged.config,
+        classes=tuple(str(c) for c in probe.classes),
+        half_width=_half_width(judged, material),
+    )
+    if isinstance(probe, LinearProbe):
+        arrays = {n: getattr(probe, n) for n in ("mean", "scale", "weight", "bias")}
+        arrays["strength"] = np.array([probe.strength])
+        tensors = {n: torch.from_numpy(np.array(a, np.float64)) for n, a in arrays.items()}
+        save_tensors(tensors, folder / _LINEAR, {"format": "pt"})
+    elif isinstance(probe, GridFit):
+        probe.save(folder)
+    (folder / CARD).write_text(json.dumps(to_tree(card), indent=1))
+    return folder
+
+
+def _half_width(judged: Judged, material: Material) -> float | None:
+    labels = judged.labels
+    if labels.task.kind != "regression":
+        return None
+    val = labels.splits == "val"
+    output = judged.probe.predict(material, np.flatnonzero(val))
+    said = predictions_of(labels, val, output, judged.probe.classes)
+    errors = np.sort(np.abs(said.output - said.truth))
+    rank = math.ceil((len(errors) + 1) * _LEVEL)
+    return float(errors[rank - 1]) if rank <= len(errors) else None
+
+
+def _read_linear(folder: Path, card: ProbeCard) -> LinearProbe:
+    tensors = read_tensors(folder / _LINEAR)
+    try:
+        arrays = {n: tensors[n].numpy() for n in ("mean", "scale", "weight", "bias")}
+        strength = float(tensors["strength"])
+    except KeyError as error:
+        raise CheckpointError(
+            f"the probe lacks {error}", "Evaluate again.", str(folder / _LINEAR)
+        ) from None
+    return LinearProbe(**arrays, classes=np.array(card.classes, str), strength=strength)

@@ -1,0 +1,126 @@
+"""All that an evaluation has found, and its files.
+
+OUT/
+  results.json           everything, with intervals, differences and what failed
+  results.parquet        every test score of every group, a line each
+  predictions.parquet    of every study or clip of the test split
+  probes/TASK/NAME/      fitted probes
+  ledger.jsonl           when the test split was read, and by which config
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from echojepa.data.problem import Problem
+from echojepa.errors import UserError
+from echojepa.probes.fitting import Judged, Probe, ProbeResult
+from echojepa.probes.leaks import Pretraining
+from echojepa.probes.results import all_differences, described, lines_of, ranked, score_table
+from echojepa.probes.store import Features
+from echojepa.probes.suites.label_efficiency import CurvePoint
+from echojepa.probes.suites.robustness import SeverityPoint
+from echojepa.probes.suites.transfer import Transfer
+from echojepa.probes.tasks import Task
+
+
+@dataclass(frozen=True)
+class TaskFindings:
+    """Of one task."""
+
+    judged: list[Judged]
+    baseline: Probe
+    """It sees no pixels."""
+    worth: ProbeResult
+    """Of the baseline."""
+
+    @property
+    def task(self) -> Task:
+        """Which."""
+        return self.worth.task
+
+
+@dataclass
+class Findings:
+    """Of a whole evaluation; grows while it goes on."""
+
+    features: dict[str, Features]
+    """By encoder."""
+    pretraining: dict[str, Pretraining]
+    """What is known of the patients that each encoder was pretrained on."""
+    failed: dict[str, UserError]
+    """By what it was."""
+    tasks: dict[str, TaskFindings] = field(default_factory=dict)
+    label_curve: list[CurvePoint] = field(default_factory=list)
+    severity: list[SeverityPoint] = field(default_factory=list)
+    transfers: list[Transfer] = field(default_factory=list)
+
+    @contextmanager
+    def noting(self, what: str) -> Iterator[None]:
+        """What fails inside is noted under this name."""
+        try:
+            yield
+        except UserError as error:
+            self.failed[what] = error
+
+    @property
+    def results(self) -> list[ProbeResult]:
+        """Task by task, the baseline last."""
+        return [
+            result
+            for one in self.tasks.values()
+            for result in (*(judged.result for judged in one.judged), one.worth)
+        ]
+
+    @property
+    def unread(self) -> list[Problem]:
+        """Of every clip that some encoder could not be shown, why."""
+        first: dict[str, Problem] = {}
+        for features in self.features.values():
+            for clip_id, problem in zip(features.clip_ids, features.problems, strict=True):
+                if problem is not None:
+                    first.setdefault(clip_id, problem)
+        return list(first.values())
+
+    def readable(self) -> set[str]:
+        """Clips that every encoder was shown."""
+        return set.intersection(*(features.readable() for features in self.features.values()))
+
+    def described(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {
+            "encoders": {
+                name: {"pretraining_patients": known._asdict()}
+                for name, known in self.pretraining.items()
+            },
+            "num_clips": max(len(features.clip_ids) for features in self.features.values()),
+            "num_unreadable": len(self.unread),
+            "results": [described(result) for result in self.results],
+            "differences": all_differences(self.results),
+            "ranking": ranked(self.results),
+            "label_efficiency": [point._asdict() for point in self.label_curve],
+            "robustness": [point._asdict() for point in self.severity],
+            "transfers": [transfer.described() for transfer in self.transfers],
+            "failed": {what: str(error) for what, error in self.failed.items()},
+        }
+
+
+def write_findings(findings: Findings, out: Path, facts: dict[str, Any]) -> None:
+    """Write the tables of an evaluation. Raises `OSError`.
+
+    Args:
+        facts: what else `results.json` says.
+    """
+    content = {**facts, **findings.described()}
+    (out / "results.json").write_text(json.dumps(content, indent=1))
+    pq.write_table(score_table(findings.results), out / "results.parquet")
+    predictions = [line for result in findings.results for line in lines_of(result)]
+    pq.write_table(pa.Table.from_pylist(predictions), out / "predictions.parquet")

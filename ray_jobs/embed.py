@@ -1,0 +1,14 @@
+"""Embeddings as a cluster job.
+
+ray job submit --working-dir . -- python ray_jobs/embed.py FILE.yaml key=value
+"""
+
+import sys
+
+from echojepa.config import load
+from echojepa.errors import exit_codes
+from echojepa.launch.embed import EmbedJob, launch
+
+if __name__ == "__main__":
+    with exit_codes():
+        launch(load(sys.argv[1], sys.argv[2:], EmbedJob))
