@@ -2,6 +2,8 @@
 
 pretrain.py     READ FIRST: pretraining, assembled
 evaluate.py     evaluation, assembled
+embed.py        embeddings of clips and studies
+predict.py      predictions of a fitted probe on new videos
 replay.py       one step of a run once more, alone
 errors.py       typed errors and exit codes
 config.py       strict YAML configs

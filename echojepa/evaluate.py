@@ -21,7 +21,9 @@ from echojepa.data.corrupt import CorruptionSuite
 from echojepa.data.manifest.file import manifest_fingerprint
 from echojepa.data.manifest.schema import SPLITS
 from echojepa.encoders.kinds import AnyEncoder
+from echojepa.encoders.source import Source
 from echojepa.errors import IncompleteError, StorageError, UserError
+from echojepa.pictures.evaluation import Films, PageConfig
 from echojepa.pictures.masks import run_pictures
 from echojepa.pictures.report import Report, write_report
 from echojepa.probes.examples import Material, examples_of
@@ -88,6 +90,8 @@ class EvaluateConfig(ExtractConfig):
     that says so in its results and on its page."""
     groups: tuple[str, ...] = ("vendor", "population", "sex", "age_band")
     """Text columns by whose values every result is told once more; those that there are."""
+    page: PageConfig = PageConfig()
+    """What the report shows beside tables and plots."""
     run_dir: str | None = None
     """A pretraining run whose curves and masks go into the report."""
 
@@ -139,7 +143,7 @@ def evaluate(config: EvaluateConfig, executor: Executor) -> list[ProbeResult]:
             "num_test_reads": num_reads,
         }
         write_findings(findings, out, facts)
-        write_report(_report(config, evaluation.table, findings, num_reads), out / "report.html")
+        write_report(_report(config, evaluation, num_reads), out / "report.html")
     except OSError as error:
         raise StorageError(
             f"results cannot be written: {error.strerror}", "Choose another `out`.", config.out
@@ -183,6 +187,11 @@ class _Evaluation:
         if not found.stores:
             raise next(iter(found.failed.values()))
         return {name: store.read() for name, store in found.stores.items()}
+
+    def trained(self) -> dict[str, Source]:
+        """Encoders with features whose weights are not random."""
+        there = self.findings.features
+        return {n: s for n, s in self._sources.items() if n in there and not s.untrained}
 
     def judge(self, task: Task) -> None:
         """All probes of one task on all features, and what few labels make of them."""
@@ -251,7 +260,8 @@ class _Evaluation:
             self.findings.transfers += transferred(name, of_task, one.judged, features, groups)
 
 
-def _report(config: EvaluateConfig, table: pa.Table, findings: Findings, num_reads: int) -> Report:
+def _report(config: EvaluateConfig, evaluation: _Evaluation, num_reads: int) -> Report:
+    findings, table = evaluation.findings, evaluation.table
     seen = "; ".join(f"{n}: {known.describe()}" for n, known in findings.pretraining.items())
     facts = {
         "clips encoded": str(len(table)),
@@ -269,9 +279,11 @@ def _report(config: EvaluateConfig, table: pa.Table, findings: Findings, num_rea
             "source commit": str(identity["git_commit"])[:12],
             "manifest SHA-256": identity["manifest_fingerprint"][:16],
         }
-        pictures = run_pictures(
-            folder.config_tree(), with_clips(table, findings.readable()), config.read
-        )
+        shown = with_clips(table, findings.readable())
+        pictures = run_pictures(folder.config_tree(), shown, config.read)
+    films = Films(findings, table, config.read, config.page)
+    trained = evaluation.trained()
+    coloured = ("view", *config.groups, *(task.label for task in config.tasks))
     return Report(
         results=findings.results,
         curves=curves,
@@ -279,4 +291,8 @@ def _report(config: EvaluateConfig, table: pa.Table, findings: Findings, num_rea
         facts=facts,
         unread=findings.unread,
         label_curve=findings.label_curve,
+        severity=findings.severity,
+        umap=films.maps(list(trained), coloured),
+        films=films.predictions(),
+        attention=films.attention(trained),
     )

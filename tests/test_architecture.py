@@ -22,7 +22,7 @@ LAYERS = (
     {"train", "probes"},
     {"pictures"},
     {"runs"},
-    {"pretrain", "evaluate"},
+    {"pretrain", "evaluate", "embed", "predict"},
     {"replay"},
     {"on_ray"},
     {"launch"},

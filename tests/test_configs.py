@@ -31,7 +31,7 @@ CONFIGS = [path for path in FILES if not path.stem.startswith("base")]
 SITE = {
     "data": [],
     "pretrain": ["run_dir=run", "data.manifest=manifest.parquet"],
-    "evaluate": ["encoder=encoder", "manifest=manifest.parquet", "out=out"],
+    "evaluate": ["encoders.pretrained.path=encoder", "manifest=manifest.parquet", "out=out"],
     "sweep": ["out=out"],
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from echojepa.config import validate
@@ -60,7 +61,7 @@ class UntrainedSource(Source):
     """Its size."""
     clip: ClipConfig
     """Frames, rate and size of the clips it is shown."""
-    random_seed: int = 0
+    random_seed: int = Field(0, ge=0)
     """Of the weights."""
 
     def load(self) -> NetworkEncoder:

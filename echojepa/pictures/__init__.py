@@ -2,6 +2,7 @@
 
 masks.py            a clip and what is hidden of it
 report.py           the page of an evaluation
+evaluation.py       what plays and is mapped on it
 comparison.py       its first table: all encoders, all tasks
 tables.py           tables of scores
 plots.py            plots of scores

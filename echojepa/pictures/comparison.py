@@ -9,7 +9,7 @@ import numpy as np
 
 from echojepa.page import section
 from echojepa.pictures.looks import Look
-from echojepa.pictures.plots import PER_ROW, image, panels
+from echojepa.pictures.plots import PER_ROW, image, name_panel, panels
 from echojepa.pictures.tables import clearly_best, spelt, with_interval
 from echojepa.probes.fitting import ProbeResult
 from echojepa.probes.metrics import HEADLINE
@@ -83,7 +83,7 @@ def _forest(by_task: ByTask, names: Sequence[str], look_of: Mapping[str, Look]) 
         axes.set_ylim(len(names) - 0.5, -0.5)  # the first row on top
         better = "lower" if first.kind == "regression" else "higher"
         unit = f", {first.unit}" if first.unit else ""
-        axes.set_title(task, wrap=True)
+        name_panel(axes, task)
         axes.set_xlabel(f"{metric.replace('_', ' ')}{unit} ({better} is better)")
         axes.grid(axis="x", alpha=0.25)
     return image(figure, "scores of all features")

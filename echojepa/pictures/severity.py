@@ -10,10 +10,10 @@ import numpy as np
 
 from echojepa.page import section
 from echojepa.pictures.looks import Look
-from echojepa.pictures.plots import band, image, panels
+from echojepa.pictures.plots import band, image, name_panel, panels
 from echojepa.pictures.tables import with_interval
 from echojepa.probes.metrics import HEADLINE
-from echojepa.probes.suites.robustness import CLEAN, SeverityPoint
+from echojepa.probes.suites.robustness import SeverityPoint
 from echojepa.probes.tasks import Task
 
 
@@ -23,19 +23,19 @@ def severity_section(
     """A panel per task and kind of corruption, a line per encoder; below, what every task loses.
 
     Args:
-        points: of any number of encoders, under one corruption at least and without any.
+        points: at least one; of any number of encoders.
         tasks: those that the points are of, and perhaps others.
         look_of: the look of all encoders.
     """
     body = (
-        "<p class='note'>Probes learnt from clean clips, and are judged on test clips that are "
-        "corrupted; severity 0 is the clean control. Bands are 95% intervals over patients.</p>"
+        "<p class='note'>Probes are fitted on clean clips, and judged on test clips that are "
+        "corrupted; severity 0 is the clean clip. Bands are 95% intervals over patients.</p>"
         f"{_curves(points, tasks, look_of)}"
-        "<p class='note'>Skill is what a probe adds to predicting the mean: 1 - MAE / MAE of the "
-        "mean, or the balanced accuracy between chance and 1. Each cell is the skill lost against "
-        "the control, with the 95% interval of the paired difference; below it, by which share of "
-        "the control's own score the headline score is worse. That share alone flatters a probe "
-        "that is bad on clean clips, as it has little to lose.</p>"
+        "<p class='note'>Skill is 1 - error / error of predict-mean: how much of what can be known "
+        "is known. Each cell is the skill lost against clean clips, with the 95% interval of the "
+        "paired difference; then the growth of the error relative to the same encoder's on clean "
+        "clips. The second number alone flatters an encoder that is bad on clean clips, as it has "
+        "little to lose.</p>"
     )
     for task in tasks:
         here = [p for p in points if p.task == task.name]
@@ -49,12 +49,9 @@ def _curves(
 ) -> str:
     lines: dict[tuple[str, str], dict[str, list[SeverityPoint]]] = {}
     for task in tasks:
-        here = [point for point in points if point.task == task.name]
-        for kind in dict.fromkeys(point.kind for point in here if point.kind != CLEAN):
-            panel = lines.setdefault((task.name, kind), {})
-            for point in sorted(here, key=lambda p: p.severity):
-                if point.kind in (kind, CLEAN):
-                    panel.setdefault(point.encoder, []).append(point)
+        for point in sorted((p for p in points if p.task == task.name), key=lambda p: p.severity):
+            panel = lines.setdefault((task.name, point.kind), {})
+            panel.setdefault(point.encoder, []).append(point)
     metrics = {task.name: HEADLINE[task.kind] for task in tasks}
     figure, places = panels(len(lines), 3.4)
     for ((task_name, kind), line_of), (axes,) in zip(lines.items(), places, strict=True):
@@ -62,7 +59,7 @@ def _curves(
         for name, line in line_of.items():
             band(axes, [p.severity for p in line], line, metric, (name, look_of[name]))
         axes.set(xlabel=f"severity of {kind}", ylabel=metric.replace("_", " "))
-        axes.set_title(f"{task_name}: {kind}", wrap=True)
+        name_panel(axes, f"{task_name}: {kind}")
         axes.grid(alpha=0.25)
     named: dict[Any, Any] = {}
     for (axes,) in places:
@@ -74,7 +71,7 @@ def _curves(
 
 def _table(points: Sequence[SeverityPoint]) -> str:
     """Rows are corruptions, columns encoders; the last row is the mean over all corruptions."""
-    found = {(p.kind, p.severity, p.encoder): p for p in points if p.kind != CLEAN}
+    found = {(p.kind, p.severity, p.encoder): p for p in points if p.severity > 0}
     names = list(dict.fromkeys(name for _, _, name in found))
     corruptions = sorted({(kind, severity) for kind, severity, _ in found})
     rows = ""
@@ -98,10 +95,10 @@ def _mean(points: Sequence[SeverityPoint], number: int) -> str:
     if len(points) < number:
         return "&ndash;"
     lost = np.mean([p.skill_lost for p in points])
-    worse = np.mean([p.relative_degradation for p in points])
-    return f"{lost:.3f}<small>{worse:+.1%}</small>"
+    growth = np.mean([p.relative_degradation for p in points])
+    return f"{lost:.3f}<small>error {growth:+.1%}</small>"
 
 
 def _cell(point: SeverityPoint) -> str:
     lost = with_interval(point.skill_lost, point.skill_lost_interval)
-    return f"{lost}<small>{point.relative_degradation:+.1%}</small>"
+    return f"{lost}<small>error {point.relative_degradation:+.1%}</small>"

@@ -90,7 +90,8 @@ def test_every_setting_of_every_kind_is_printed_with_its_meaning(place: str) -> 
     assert len({(s.key, s.kinds) for s in settings}) == len(settings)
     listed = {(s.key, kind) for s in settings for kind in s.kinds or ("all",)}
     assert {
-        (f"{place}.batch", "all"),
+        (f"{place}.batch", "echoprime"),
+        (f"{place}.precision", "all"),
         (f"{place}.weights", "vjepa2"),
         (f"{place}.weights", "echofm"),
         (f"{place}.encoder.width", "untrained"),
@@ -98,7 +99,7 @@ def test_every_setting_of_every_kind_is_printed_with_its_meaning(place: str) -> 
     } <= listed
     assert (f"{place}.weights", "ours") not in listed
     (kind,) = (s for s in settings if s.key == f"{place}.kind")
-    assert kind.type == "ours, untrained, vjepa2, videomae, echofm, custom"
+    assert kind.type == "ours, untrained, vjepa2, videomae, echofm, panecho, echoprime, custom"
     assert kind.default == "required" and not kind.kinds
     assert f"{place}.branch (vjepa2)" in {s.title for s in settings}
     assert f"| `{place}.branch` (vjepa2) | target, online |" in as_markdown(settings)

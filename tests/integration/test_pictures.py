@@ -17,7 +17,7 @@ from echojepa.pictures.films import Case, Clip, best_and_worst_section
 from echojepa.pictures.report import Report, write_report
 from echojepa.pictures.umap import umap_section
 from echojepa.probes.fitting import BASELINE
-from echojepa.probes.suites.robustness import CLEAN, SeverityPoint
+from echojepa.probes.suites.robustness import SeverityPoint
 from echojepa.probes.tasks import Task
 
 pytestmark = pytest.mark.integration
@@ -40,7 +40,8 @@ def full_report() -> Report:
     points = [
         SeverityPoint(r.features, r.task.name, kind, s, r.test, r.intervals, s, (s, s), s)
         for r in results
-        for kind, s in ((CLEAN, 0), ("shadow", 1), ("depth attenuation", 1))
+        for kind in ("shadow", "depth attenuation")
+        for s in (0.0, 1.0)
         if r.features != BASELINE and r.task in TASKS[2:]
     ]
     ids = [str(i) for i in range(40)]

@@ -8,7 +8,7 @@ from support.pages import Page
 from echojepa.pictures.looks import PALETTE, looks
 from echojepa.pictures.severity import severity_section
 from echojepa.probes.intervals import Interval
-from echojepa.probes.suites.robustness import CLEAN, SeverityPoint
+from echojepa.probes.suites.robustness import SeverityPoint
 from echojepa.probes.tasks import Task
 
 EF = Task(name="<EF>", label="lvef", kind="regression", unit="%")
@@ -16,8 +16,8 @@ VIEW = Task(name="view", label="view", kind="classification")
 UNUSED = Task(name="unused", label="view", kind="classification")
 
 
-def point(encoder: str, task: Task, kind: str, severity: int) -> SeverityPoint:
-    """Skill falls by a tenth of the severity; the score gets worse by a fifth of it."""
+def point(encoder: str, task: Task, kind: str, severity: float) -> SeverityPoint:
+    """Skill falls by a tenth of the severity; the error grows by a fifth of it."""
     metric = "mae" if task.kind == "regression" else "balanced_accuracy"
     score = 5.0 + severity if task.kind == "regression" else 0.9 - severity / 10
     return SeverityPoint(
@@ -34,10 +34,11 @@ def point(encoder: str, task: Task, kind: str, severity: int) -> SeverityPoint:
 
 
 POINTS = [
-    point(name, task, *condition)
+    point(name, task, kind, severity)
     for name in ("<ours>", "other")
     for task in (EF, VIEW)
-    for condition in (("shadow", 3), (CLEAN, 0), ("shadow", 1), ("<haze>", 3), ("<haze>", 1))
+    for kind in ("shadow", "<haze>")
+    for severity in (2.15, 0.0, 0.75)  # in any order
 ]
 LOOKS = looks(["<ours>", "other"])
 
@@ -50,29 +51,29 @@ def test_a_table_per_task_holds_every_loss_and_their_mean() -> None:
     rows = page.rows[:6]
     assert rows[0] == ["corruption", "<ours>", "other"]
     assert [row[0] for row in rows[1:]] == [
-        "<haze> 1",
-        "<haze> 3",
-        "shadow 1",
-        "shadow 3",
+        "<haze> 0.75",
+        "<haze> 2.15",
+        "shadow 0.75",
+        "shadow 2.15",
         "mean",
     ]
-    assert rows[1][1:] == ["0.100 [0.080, 0.120]+20.0%"] * 2
-    assert rows[4][1:] == ["0.300 [0.280, 0.320]+60.0%"] * 2
-    assert rows[5][1:] == ["0.200+40.0%"] * 2
+    assert rows[1][1:] == ["0.075 [0.055, 0.095]error +15.0%"] * 2
+    assert rows[4][1:] == ["0.215 [0.195, 0.235]error +43.0%"] * 2
+    assert rows[5][1:] == ["0.145error +29.0%"] * 2
 
 
 def test_clean_clips_are_not_counted_as_a_corruption() -> None:
-    clean = [p for p in POINTS if p.kind == CLEAN]
-    page = Page(severity_section([*clean, point("other", EF, "shadow", 1)], [EF], LOOKS))
+    clean = [p for p in POINTS if p.severity == 0]
+    page = Page(severity_section([*clean, point("other", EF, "shadow", 1.0)], [EF], LOOKS))
     assert [row[0] for row in page.rows] == ["corruption", "shadow 1", "mean"]
     assert page.rows[0] == ["corruption", "other"]
 
 
 def test_an_encoder_that_lacks_a_corruption_has_no_mean() -> None:
-    some = [p for p in POINTS if (p.encoder, p.kind, p.severity) != ("other", "shadow", 3)]
+    some = [p for p in POINTS if (p.encoder, p.kind, p.severity) != ("other", "shadow", 2.15)]
     rows = Page(severity_section(some, [EF], LOOKS)).rows
-    assert rows[4][1:] == ["0.300 [0.280, 0.320]+60.0%", "–"]
-    assert rows[5][1:] == ["0.200+40.0%", "–"]
+    assert rows[4][1:] == ["0.215 [0.195, 0.235]error +43.0%", "–"]
+    assert rows[5][1:] == ["0.145error +29.0%", "–"]
 
 
 def test_a_panel_per_task_and_kind_shows_a_line_per_encoder() -> None:

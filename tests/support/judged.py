@@ -31,7 +31,7 @@ def judged(task: Task, name: str, error: float, seed: int = 0) -> ProbeResult:
     return ProbeResult(
         task=task,
         features=name,
-        chosen=None if name == BASELINE else {},
+        chosen=None if name == BASELINE else {"strength": 1.0},
         val=said.metrics(),
         test=said.metrics(),
         drawn=said.scores(patient_draws(ids)),

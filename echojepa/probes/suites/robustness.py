@@ -1,8 +1,8 @@
 """What do acoustic corruptions cost? Probes that learnt from clean videos, judged on worse ones.
 
-*Skill* is what a probe adds to predicting the mean: 1 - MAE / MAE of the mean, or the balanced
-accuracy between chance and 1. The published relative degradation, (MAE - MAE clean) / MAE clean,
-makes a bad probe look robust: one that always says the mean loses nothing. Both are told.
+*Skill* is what a probe adds to predicting the mean: 1 - error / error of the mean. The published
+relative degradation, (error - error clean) / error clean, makes a bad probe look robust: one that
+always says the mean loses nothing. Both are told.
 """
 
 from __future__ import annotations
@@ -23,23 +23,27 @@ CLEAN = "clean"
 
 
 class SeverityPoint(NamedTuple):
-    """One probe under one corruption."""
+    """One probe on one task, on clips corrupted in one way to one degree.
+
+    Its error is the headline score of a regression, and what that of a classification lacks to 1.
+    """
 
     encoder: str
     """Whose features, and which probe if there are several."""
     task: str
     kind: str
-    """Of the corruption; `CLEAN` of the control."""
-    severity: int
-    """1, 2, 3; 0 of the control."""
+    """Of corruption."""
+    severity: float
+    """1, 2, 3; 0 is the clean control, which is among the points of every kind."""
     test: dict[str, float]
     test_intervals: dict[str, Interval]
     """Over test patients."""
     skill_lost: float
-    """Skill of the control minus skill under the corruption."""
+    """Skill on clean clips minus that on these; skill is 1 - error / error of predict-mean."""
     skill_lost_interval: Interval
+    """Over test patients, of the paired difference."""
     relative_degradation: float
-    """Of the headline score: how much worse it is, as a share of the control's."""
+    """(error on these - error on clean clips) / error on clean clips."""
 
 
 def severity_points(
@@ -53,15 +57,15 @@ def severity_points(
     Args:
         baseline: of the task; it predicts the mean.
         rows: of the test split, usable by the task.
-        conditions: features by encoder, by condition; the first condition is the control. The
-            others are named "KIND SEVERITY".
+        conditions: features by encoder, by condition: `CLEAN` is the control, the others are
+            named "KIND SEVERITY".
     """
     task = judged[0].labels.task
     every = [features for found in conditions.values() for features in found.values()]
     readable = set.intersection(*(features.readable() for features in every))
     examples = examples_of(rows, task, readable)
     for one in judged:
-        first = Material(examples, next(iter(conditions.values()))[one.encoder])
+        first = Material(examples, conditions[CLEAN][one.encoder])
         known = judge(BASELINE, baseline, first, examples.labels)
         results = {
             name: judge(
@@ -69,21 +73,24 @@ def severity_points(
             )
             for name, found in conditions.items()
         }
-        control = next(iter(results.values()))
-        for i, (name, result) in enumerate(results.items()):
-            kind, _, severity = name.rpartition(" ") if i else (CLEAN, "", "0")
+        control = results.pop(CLEAN)
+        kinds = dict.fromkeys(name.rpartition(" ")[0] for name in results)
+        for kind in kinds:
+            yield _point(kind, 0, control, control, known)
+        for name, result in results.items():
+            kind, _, severity = name.rpartition(" ")
             yield _point(kind, int(severity), result, control, known)
 
 
 def _point(
     kind: str, severity: int, result: ProbeResult, control: ProbeResult, baseline: ProbeResult
 ) -> SeverityPoint:
-    metric = HEADLINE[result.task.kind]
-    lost = _skill(control, baseline) - _skill(result, baseline)
-    drawn = _drawn_skill(control, baseline) - _drawn_skill(result, baseline)
-    worse = result.test[metric] - control.test[metric]
-    if result.task.kind == "classification":
-        worse = -worse
+    score = HEADLINE[result.task.kind]
+    before, after, chance = (
+        _error(r.task.kind, np.array(r.test[score])) for r in (control, result, baseline)
+    )
+    drawn = [_error(r.task.kind, r.drawn[score]) for r in (control, result, baseline)]
+    lost = {"lost": (drawn[1] - drawn[0]) / drawn[2]}
     return SeverityPoint(
         encoder=result.features,
         task=result.task.name,
@@ -91,25 +98,17 @@ def _point(
         severity=severity,
         test=result.test,
         test_intervals=result.intervals,
-        skill_lost=float(lost),
-        skill_lost_interval=intervals({"lost": drawn})["lost"],
-        relative_degradation=worse / control.test[metric],
+        skill_lost=float((after - before) / chance),
+        skill_lost_interval=intervals(lost)["lost"],
+        relative_degradation=_growth(float(before), float(after)),
     )
 
 
-def _skill(result: ProbeResult, baseline: ProbeResult) -> float:
-    metric = HEADLINE[result.task.kind]
-    one, other = (np.array([r.test[metric]]) for r in (result, baseline))
-    return float(_above(one, other, result.task.kind)[0])
+def _error(kind: str, score: Floats) -> Floats:
+    return score if kind == "regression" else 1 - score
 
 
-def _drawn_skill(result: ProbeResult, baseline: ProbeResult) -> Floats:
-    """Of every draw of patients; the same draws for both."""
-    metric = HEADLINE[result.task.kind]
-    return _above(result.drawn[metric], baseline.drawn[metric], result.task.kind)
-
-
-def _above(score: Floats, of_baseline: Floats, kind: str) -> Floats:
-    if kind == "regression":
-        return np.asarray(1 - score / of_baseline)
-    return np.asarray((score - of_baseline) / (1 - of_baseline))
+def _growth(before: float, after: float) -> float:
+    if before == 0:
+        return 0.0 if after == 0 else float("inf")
+    return (after - before) / before
