@@ -16,7 +16,8 @@ section { background: #fff; border: 1px solid #e2e6ec; border-radius: 8px; paddi
   margin-top: 20px; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: right; padding: 6px 7px; border-bottom: 1px solid #edf0f4; }
-th:first-child, td:first-child { text-align: left; } tr.best td, td.best { font-weight: 600; }
+th:first-child, td:first-child { text-align: left; min-width: 110px; }
+tr.best td, td.best { font-weight: 600; }
 .wide { overflow-x: auto; }
 tr.sum td { border-top: 2px solid #c9d0da; }
 th { color: #5b6472; font-weight: 500; }

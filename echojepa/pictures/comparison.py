@@ -9,8 +9,8 @@ import numpy as np
 
 from echojepa.page import section
 from echojepa.pictures.looks import Look
-from echojepa.pictures.plots import PER_ROW, image, panels
-from echojepa.pictures.tables import clearly_best, lower_is_better, spelt, with_interval
+from echojepa.pictures.plots import PER_ROW, image, name_panel, panels
+from echojepa.pictures.tables import clearly_best, spelt, with_interval
 from echojepa.probes.fitting import ProbeResult
 from echojepa.probes.metrics import HEADLINE
 
@@ -48,9 +48,9 @@ def _table(by_task: ByTask, names: Sequence[str]) -> str:
         first = next(iter(found.values()))
         metric = HEADLINE[first.task.kind]
         unit = f" ({html.escape(first.task.unit)})" if first.task.unit else ""
-        arrow = "&darr;" if lower_is_better(metric) else "&uarr;"
+        arrow = "&darr;" if first.task.kind == "regression" else "&uarr;"
         heads += f"<th>{html.escape(task)}<small>{spelt(metric)}{unit} {arrow}</small></th>"
-        best.append(clearly_best(list(found.values()), metric))
+        best.append(clearly_best(list(found.values())))
     rows = ""
     for name in names:
         cells = ""
@@ -81,9 +81,9 @@ def _forest(by_task: ByTask, names: Sequence[str], look_of: Mapping[str, Look]) 
         is_left = index % PER_ROW == 0
         axes.set_yticks(np.arange(len(names)), names if is_left else [""] * len(names))
         axes.set_ylim(len(names) - 0.5, -0.5)  # the first row on top
-        better = "lower" if lower_is_better(metric) else "higher"
+        better = "lower" if first.kind == "regression" else "higher"
         unit = f", {first.unit}" if first.unit else ""
-        axes.set_title(task, wrap=True)
+        name_panel(axes, task)
         axes.set_xlabel(f"{metric.replace('_', ' ')}{unit} ({better} is better)")
         axes.grid(axis="x", alpha=0.25)
     return image(figure, "scores of all features")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -23,6 +24,7 @@ PER_ROW = 3
 _WIDTH = 4.0
 """Inches of a panel: three of them fill the page, and are scaled down to it."""
 _FEW_CLASSES = 5
+_TITLE_WIDTH = 36
 
 
 class Scored(Protocol):
@@ -57,6 +59,11 @@ def panels(number: int, height: float, stacked: int = 1) -> tuple[Figure, list[l
         places = [(row * stacked + s) * columns + column + 1 for s in range(stacked)]
         found.append([figure.add_subplot(rows * stacked, columns, place) for place in places])
     return figure, found
+
+
+def name_panel(axes: Axes, title: str) -> None:
+    """Put a title over a panel, in lines that are no longer than the panel is wide."""
+    axes.set_title(textwrap.fill(title, _TITLE_WIDTH), fontsize=11)
 
 
 def image(figure: Figure, label: str) -> str:
@@ -102,7 +109,7 @@ def scatter(results: Sequence[ProbeResult], look_of: Mapping[str, Look]) -> str:
         above.plot([low, high], [low, high], color=GREY, linewidth=1)
         above.scatter(said.truth, said.output, marker=look.marker, **dots)
         above.set(xlim=(low, high), ylim=(low, high), aspect="equal")
-        above.set_title(f"{result.features}: R² {result.test['r2']:.2f}", wrap=True)
+        name_panel(above, f"{result.features}: R² {result.test['r2']:.2f}")
         above.set(xlabel=f"true {unit}", ylabel=f"predicted {unit}")
         below.scatter((said.truth + said.output) / 2, error, marker=look.marker, **dots)
         for name in ("bias", "agreement_low", "agreement_high"):
@@ -126,7 +133,7 @@ def confusions(results: Sequence[ProbeResult]) -> str:
         axes.set_xticks(ticks, names, rotation=90 if many else 0)
         axes.set_yticks(ticks, names)
         accuracy = result.test["balanced_accuracy"]
-        axes.set_title(f"{result.features}: balanced accuracy {accuracy:.2f}", wrap=True)
+        name_panel(axes, f"{result.features}: balanced accuracy {accuracy:.2f}")
         axes.set(xlabel="predicted", ylabel="true")
         for (row, column), count in np.ndenumerate(counts):
             text = axes.text(column, row, str(count), ha="center", va="center")
@@ -152,7 +159,7 @@ def label_curves(
         axes.set(xscale="log", xlabel="labelled patients", ylabel=metric.replace("_", " "))
         axes.set_xticks(numbers, list(map(str, numbers)))
         axes.minorticks_off()
-        axes.set_title(task.name, wrap=True)
+        name_panel(axes, task.name)
         axes.grid(alpha=0.25)
         axes.legend(fontsize=8)
     return image(figure, "few labels")

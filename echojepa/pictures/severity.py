@@ -10,7 +10,7 @@ import numpy as np
 
 from echojepa.page import section
 from echojepa.pictures.looks import Look
-from echojepa.pictures.plots import band, image, panels
+from echojepa.pictures.plots import band, image, name_panel, panels
 from echojepa.pictures.tables import with_interval
 from echojepa.probes.metrics import HEADLINE
 from echojepa.probes.suites.robustness import SeverityPoint
@@ -59,7 +59,7 @@ def _curves(
         for name, line in line_of.items():
             band(axes, [p.severity for p in line], line, metric, (name, look_of[name]))
         axes.set(xlabel=f"severity of {kind}", ylabel=metric.replace("_", " "))
-        axes.set_title(f"{task_name}: {kind}", wrap=True)
+        name_panel(axes, f"{task_name}: {kind}")
         axes.grid(alpha=0.25)
     named: dict[Any, Any] = {}
     for (axes,) in places:

@@ -10,12 +10,7 @@ import numpy as np
 
 from echojepa.probes.fitting import ProbeResult
 from echojepa.probes.intervals import Interval, differences
-from echojepa.probes.metrics import HEADLINE, SHOWN
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a headline metric is an error."""
-    return metric == "mae"
+from echojepa.probes.metrics import HEADLINE, SHOWN, goodness
 
 
 def spelt(metric: str) -> str:
@@ -28,19 +23,19 @@ def with_interval(score: float, interval: Interval) -> str:
     return f"{score:.3f} <small>[{interval[0]:.3f}, {interval[1]:.3f}]</small>"
 
 
-def clearly_best(results: Sequence[ProbeResult], metric: str) -> ProbeResult | None:
-    """The result that beats all others by differences whose intervals exclude zero, if one does.
+def clearly_best(results: Sequence[ProbeResult]) -> ProbeResult | None:
+    """The result whose headline score beats all others by differences whose intervals exclude zero.
 
-    One result alone beats nothing.
+    None, if none does; one result alone beats nothing.
 
     Args:
         results: of one task, on the same test patients.
-        metric: a headline metric.
     """
-    sign = -1.0 if lower_is_better(metric) else 1.0
+    kind = results[0].task.kind
+    metric = HEADLINE[kind]
     if len(results) < 2 or not all(np.isfinite(r.test[metric]) for r in results):
         return None
-    best = max(results, key=lambda r: sign * r.test[metric])
+    best = max(results, key=lambda r: goodness(kind, r.test[metric]))
     others = [r for r in results if r is not best]
     clear = (differences(best.drawn, other.drawn)[metric].excludes_zero for other in others)
     return best if all(clear) else None
@@ -51,7 +46,7 @@ def task_table(results: Sequence[ProbeResult]) -> str:
     task = results[0].task
     names = (*SHOWN[task.kind], *(f"auroc_below_{cutoff:g}" for cutoff in task.cutoffs))
     heads = "".join(f"<th>{spelt(n)}</th>" for n in names)
-    best = clearly_best(results, HEADLINE[task.kind])
+    best = clearly_best(results)
     rows = "".join(
         f"<tr{' class=best' if r is best else ''}><td>{html.escape(r.features)}</td>"
         + "".join(f"<td>{with_interval(r.test[n], r.intervals[n])}</td>" for n in names)

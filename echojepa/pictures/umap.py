@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from echojepa.errors import ManifestError
 from echojepa.page import section
 from echojepa.pictures.looks import GREY, Look, looks
-from echojepa.pictures.plots import image, panels
+from echojepa.pictures.plots import image, name_panel, panels
 from echojepa.probes.metrics import Floats
 from echojepa.probes.tasks import pick
 
@@ -128,7 +128,7 @@ def _drawn(
     for (column, cells), (axes,) in zip(columns.items(), panel_of, strict=True):
         axes.set(xticks=[], yticks=[])
         score = scores.get(column)
-        axes.set_title(column if score is None else f"{column} (silhouette {score:.2f})", wrap=True)
+        name_panel(axes, column if score is None else f"{column} (silhouette {score:.2f})")
         draw = _draw_numbers if cells.dtype.kind == "f" else _draw_classes
         draw(axes, places, cells)
     return figure

@@ -50,9 +50,9 @@ def test_bold_is_one_cell_per_task_and_only_where_it_beats_all_others() -> None:
         *(judged(VIEW, name, error) for name, error in zip("abc", (0.1, 0.1, 0.6), strict=True)),
     ]
     assert compared(results).best == [(3, 1)]
-    assert clearly_best(results[:3], "mae") is results[2]
+    assert clearly_best(results[:3]) is results[2]
     close = [results[0], results[1], judged(EF, "c", 5.5, 9)]
-    assert clearly_best(close, "mae") is None
+    assert clearly_best(close) is None
     assert compared([*close, *results[3:]]).best == []
 
 
@@ -62,7 +62,7 @@ def test_a_score_that_is_not_there_is_a_dash_and_one_that_is_not_a_number_wins_n
     assert page.rows[1][2] == "–" and page.rows[2][2] != "–"
     assert page.best == [(1, 1)]  # of the second task there is nothing to compare
     broken = replace(results[1], test={**results[1].test, "mae": float("nan")})
-    assert clearly_best([results[0], broken], "mae") is None
+    assert clearly_best([results[0], broken]) is None
 
 
 @pytest.mark.parametrize(("num_tasks", "rows"), [(1, 1), (3, 1), (5, 2)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from support.judged import judged
 from support.pages import Page
 
 from echojepa.pictures.looks import PALETTE, looks
-from echojepa.pictures.plots import confusions, label_curves, panels, scatter
+from echojepa.pictures.plots import confusions, label_curves, name_panel, panels, scatter
 from echojepa.probes.fitting import BASELINE, ProbeResult
 from echojepa.probes.intervals import Interval
 from echojepa.probes.suites.label_efficiency import CurvePoint
@@ -93,3 +94,12 @@ def test_tasks_without_points_have_no_panel() -> None:
         for share in (0.1, 0.5, 1.0)
     ]
     assert drawn(label_curves([EF, VIEW], points, LOOKS)).shape[:2] == (374, 440)
+
+
+def test_long_titles_stay_over_their_own_panel() -> None:
+    figure, found = panels(3, 3.4)
+    for (axes,) in found:
+        name_panel(axes, "an encoder of a rather long name and size: balanced accuracy 0.82")
+    figure.draw_without_rendering()
+    spans = [axes.title.get_window_extent() for (axes,) in found]
+    assert all(left.x1 < right.x0 for left, right in pairwise(spans))
