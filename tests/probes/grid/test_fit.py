@@ -68,6 +68,7 @@ def test_a_grid_is_its_heads_trained_one_by_one(case: str, precision: str) -> No
     alone = [Alone(config, head, training, slots) for head in range(len(config.heads))]
     for epoch in range(config.epochs):
         training.train(epoch)
+        training.judge()
     shown = torch.from_numpy(tokens).to(config.dtype), torch.from_numpy(present)
     is_train = splits == "train"
     if is_classes:
@@ -182,10 +183,13 @@ def test_the_test_split_changes_nothing(settings: dict[str, Any]) -> None:
     assert np.array_equal(after.predict(shown, val), before.predict(shown, val))
 
 
-def test_the_weights_are_those_of_the_chosen_epoch_and_its_score_is_what_they_earn() -> None:
+@pytest.mark.parametrize("head", ["attentive", "mlp"])
+def test_the_weights_are_those_of_the_chosen_epoch_and_its_score_is_what_they_earn(
+    head: str,
+) -> None:
     tokens, present, splits = samples()
     values = fractions(tokens, present)
-    config = quick(lr=(0.2, 0.1), epochs=12)
+    config = quick(head=head, lr=(0.2, 0.1), epochs=12)
     fit = fit_grid(config, arranged(tokens, present), labels(values, splits))
     chosen = fit.record.chosen
     scores = fit.table[chosen.head].val
