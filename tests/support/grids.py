@@ -63,14 +63,16 @@ def fractions(tokens: NDArray[np.float32], present: NDArray[np.bool_]) -> NDArra
 class Alone:
     """One head of a grid, trained by itself on the tensors of the training samples."""
 
-    def __init__(self, config: GridConfig, head: int, start: Training, slots: tuple[int, int]):
+    def __init__(
+        self, config: GridConfig, head: int, start: Training, width: int, slots: tuple[int, int]
+    ) -> None:
         state = {name: t[head].detach().clone() for name, t in start.heads.state_dict().items()}
         outputs = len(state["linear.bias" if "linear.bias" in state else "fc2.bias"])
         made: Plain
         if config.head == "attentive":
-            made = PlainAttentive(WIDTH, outputs, config.num_heads, config.depth, slots)
+            made = PlainAttentive(width, outputs, config.num_heads, config.depth, slots)
         else:
-            made = PlainMean(WIDTH, outputs, slots, hidden=config.head == "mlp")
+            made = PlainMean(width, outputs, slots, hidden=config.head == "mlp")
         self.module = made.to(config.dtype)
         self.module.load_state_dict(state, strict=True)
         self.config = config

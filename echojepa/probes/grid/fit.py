@@ -98,20 +98,18 @@ class Training:
         """One pass over the training samples."""
         self.heads.train()
         num_batches = -(-len(self._train) // self._config.batch)
-        finite = torch.ones(len(self._settings), dtype=torch.bool, device=device())
-        for number, (batch, rows) in enumerate(self._batches(epoch, num_batches)):
+        num_steps = self._config.epochs * num_batches
+        batches = self._batches(epoch, num_batches)
+        for step, (batch, rows) in enumerate(batches, start=epoch * num_batches):
             each = losses(self.heads(batch), self._truth[rows], focal=self._config.loss == "focal")
             of_head = (each * self._weights[rows]).mean(dim=1)
             of_head.sum().backward()  # every head's own loss: no gradient of one reaches another
-            step, num_steps = epoch * num_batches + number, self._config.epochs * num_batches
             self._optimiser.step(
                 [
                     head.lr * lr_factor(step, head.warmup_epochs * num_batches, num_steps)
                     for head in self._settings
                 ]
             )
-            finite &= of_head.detach().isfinite()
-        self._diverged |= ~finite.cpu().numpy()
 
     def _batches(self, epoch: int, number: int) -> Iterator[tuple[Batch, torch.Tensor]]:
         """Training samples in an order of seed and epoch, with their rows among them, [B]."""

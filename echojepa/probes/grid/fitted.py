@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from echojepa.config import Strict, to_tree, validate
 from echojepa.durable import write_text
@@ -43,7 +43,7 @@ class HeadRecord(Strict):
     val: tuple[float, ...]
     """Headline score on val after every epoch (see `metrics.HEADLINE`), until it diverged."""
     diverged: bool
-    """Whether its loss or what it said on val was not finite at some time; it is never chosen."""
+    """Whether what it said on val was not finite after some epoch; it is never chosen."""
 
 
 class Chosen(Strict):
@@ -70,6 +70,13 @@ class FitRecord(Strict):
     """All heads, in the order of `GridConfig.heads`."""
     chosen: Chosen
     """The one that is kept, with its weights after this epoch."""
+
+    @model_validator(mode="after")
+    def _chosen_from_the_table(self) -> FitRecord:
+        head, epoch = self.chosen.head, self.chosen.epoch
+        if head >= len(self.table) or epoch >= len(self.table[head].val):
+            raise ValueError(f"the table has no head {head} after epoch {epoch}")
+        return self
 
 
 def choose(kind: Literal["regression", "classification"], table: Sequence[HeadRecord]) -> Chosen:

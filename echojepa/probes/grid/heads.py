@@ -76,8 +76,8 @@ class Heads(nn.Module, ABC):
     def forward(self, batch: Batch) -> torch.Tensor:
         """What every head says of samples: numbers, or logits of classes, [G, B, outputs].
 
-        The batch may be on another device and in another precision. Fused late, the logits are the
-        logarithm of the mean probability.
+        The batch may be on another device and in another precision. Fused late, the softmax
+        of the logits is the mean probability.
         """
         parameter = next(self.parameters())
         tokens, present = batch.tokens.to(parameter), batch.present.to(parameter.device)
@@ -114,14 +114,13 @@ def _averaged(said: torch.Tensor, present: torch.Tensor, classes: bool) -> torch
     Returns:
         [G, B, outputs]
     """
-    number = present.sum(dim=1)[:, None]
     values = said.log_softmax(dim=-1) if classes else said
     empty = -torch.inf if classes else 0.0
     placed = values.new_full((len(said), *present.shape, said.shape[-1]), empty)
     placed[:, present] = values
     if classes:
-        return placed.logsumexp(dim=2) - number.log()
-    return placed.sum(dim=2) / number
+        return placed.logsumexp(dim=2)  # of the sum: the softmax divides by the number of slots
+    return placed.sum(dim=2) / present.sum(dim=1)[:, None]
 
 
 def _mean_token(seen: Seen) -> torch.Tensor:

@@ -11,6 +11,7 @@ from support.grids import (
     EF,
     VIEW,
     VIEWS,
+    WIDTH,
     Alone,
     arranged,
     fractions,
@@ -65,9 +66,10 @@ def test_a_grid_is_its_heads_trained_one_by_one(case: str, precision: str) -> No
     values = np.where(numbers > 60, "high", np.where(numbers > 52, "mid", "low"))
     known = labels(values if is_classes else numbers, splits, VIEW if is_classes else EF)
     training = Training(config, arranged(tokens, present, slots), known)
-    alone = [Alone(config, head, training, slots) for head in range(len(config.heads))]
+    alone = [Alone(config, head, training, WIDTH, slots) for head in range(len(config.heads))]
     for epoch in range(config.epochs):
         training.train(epoch)
+        training.judge()
     shown = torch.from_numpy(tokens).to(config.dtype), torch.from_numpy(present)
     is_train = splits == "train"
     if is_classes:
@@ -182,10 +184,13 @@ def test_the_test_split_changes_nothing(settings: dict[str, Any]) -> None:
     assert np.array_equal(after.predict(shown, val), before.predict(shown, val))
 
 
-def test_the_weights_are_those_of_the_chosen_epoch_and_its_score_is_what_they_earn() -> None:
+@pytest.mark.parametrize("head", ["attentive", "mlp"])
+def test_the_weights_are_those_of_the_chosen_epoch_and_its_score_is_what_they_earn(
+    head: str,
+) -> None:
     tokens, present, splits = samples()
     values = fractions(tokens, present)
-    config = quick(lr=(0.2, 0.1), epochs=12)
+    config = quick(head=head, lr=(0.2, 0.1), epochs=12)
     fit = fit_grid(config, arranged(tokens, present), labels(values, splits))
     chosen = fit.record.chosen
     scores = fit.table[chosen.head].val
@@ -194,6 +199,21 @@ def test_the_weights_are_those_of_the_chosen_epoch_and_its_score_is_what_they_ea
     val = np.flatnonzero(splits == "val")
     mae = np.abs(fit.predict(arranged(tokens, present), val) - values[val]).mean()
     assert mae == pytest.approx(scores[chosen.epoch], rel=1e-6)
+
+
+def test_val_is_judged_by_studies_where_the_task_judges_studies() -> None:
+    tokens, present, splits = samples()
+    values = np.repeat(fractions(tokens, present)[::3], 3)[:81]
+    studies = np.repeat([f"study{i:02d}" for i in range(27)], 3)
+    val = np.flatnonzero(splits == "val")
+    for task in (EF, EF.model_copy(update={"level": "clip"})):
+        known = labels(values, splits, task, studies)
+        fit = fit_grid(quick(), arranged(tokens, present), known)
+        wrong = fit.predict(arranged(tokens, present), val) - values[val]
+        each = [wrong[studies[val] == name].mean() for name in np.unique(studies[val])]
+        mae = np.abs(each if task is EF else wrong).mean()
+        chosen = fit.record.chosen
+        assert fit.table[chosen.head].val[chosen.epoch] == pytest.approx(mae, rel=1e-6)
 
 
 def test_no_improvement_ends_the_fit_early() -> None:

@@ -110,6 +110,9 @@ BROKEN: dict[str, Callable[[Path], Any]] = {
     "deviation of zero": lambda folder: change(
         folder, lambda tree: tree["target"].update(deviation=0.0)
     ),
+    "a head that is not in the table": lambda folder: change(
+        folder, lambda tree: tree["chosen"].update(head=2)
+    ),
     "NaN for a mean": lambda folder: change(
         folder, lambda tree: tree["target"].update(mean=float("nan"))
     ),
