@@ -8,12 +8,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from echojepa.config import fingerprint
@@ -23,9 +20,8 @@ from echojepa.data.manifest.schema import SPLITS
 from echojepa.encoders.kinds import AnyEncoder
 from echojepa.encoders.source import Source
 from echojepa.errors import IncompleteError, StorageError, UserError
-from echojepa.pictures.evaluation import Films, PageConfig
-from echojepa.pictures.masks import run_pictures
-from echojepa.pictures.report import Report, write_report
+from echojepa.pictures.evaluation import Page, PageConfig, RunFacts
+from echojepa.pictures.report import write_report
 from echojepa.probes.examples import Material, examples_of
 from echojepa.probes.extraction import Executor, ExtractConfig, extract
 from echojepa.probes.features import Worsening
@@ -42,6 +38,7 @@ from echojepa.probes.leaks import Overlap, note_reading, pretraining_of
 from echojepa.probes.linear import LinearConfig
 from echojepa.probes.probe_file import save_probe
 from echojepa.probes.store import Features
+from echojepa.probes.suites.benchmark_files import BenchmarkFile, write_benchmark_file
 from echojepa.probes.suites.findings import Findings, TaskFindings, write_findings
 from echojepa.probes.suites.label_efficiency import label_curve
 from echojepa.probes.suites.robustness import CLEAN, severity_points
@@ -85,6 +82,8 @@ class EvaluateConfig(ExtractConfig):
     """Also judge the probes on corrupted videos of the test split."""
     transfers: dict[str, str] = Field(default_factory=dict)
     """Also judge the probes on the test splits of these manifests, each under a name of its own."""
+    cardiobench: tuple[BenchmarkFile, ...] = ()
+    """Files of predictions for the public benchmark."""
     overlap: Overlap = "stop"
     """What follows if an encoder was pretrained on clips of test patients: no evaluation, or one
     that says so in its results and on its page."""
@@ -111,7 +110,8 @@ def rows_to_encode(config: EvaluateConfig) -> pa.Table:
     Raises:
         ManifestError: a task's label is missing or has no clip in a split.
     """
-    table = read_labelled(config.manifest, config.tasks, config.groups)
+    keys = [spec.key for spec in config.cardiobench]
+    table = read_labelled(config.manifest, config.tasks, (*config.groups, *keys))
     for task in config.tasks:
         labelled_rows(table, task)
     return table.sort_by("clip_id")  # so that results do not depend on the manifest's order
@@ -143,7 +143,11 @@ def evaluate(config: EvaluateConfig, executor: Executor) -> list[ProbeResult]:
             "num_test_reads": num_reads,
         }
         write_findings(findings, out, facts)
-        write_report(_report(config, evaluation, num_reads), out / "report.html")
+        page = Page(findings, evaluation.table, config.read, config.page)
+        coloured = ("view", *config.groups, *(task.label for task in config.tasks))
+        run = _run_facts(config.run_dir)
+        report = page.report(evaluation.trained(), coloured, num_reads, run)
+        write_report(report, out / "report.html")
     except OSError as error:
         raise StorageError(
             f"results cannot be written: {error.strerror}", "Choose another `out`.", config.out
@@ -209,7 +213,7 @@ class _Evaluation:
         baseline = fit_baseline(examples.labels)
         any_material = next(iter(materials.values()))
         worth = judge(BASELINE, baseline, any_material, examples.labels)
-        self.findings.tasks[task.name] = TaskFindings(judged, baseline, worth)
+        self.findings.tasks[task.name] = TaskFindings(examples, judged, baseline, worth)
 
     def _fit(self, encoder: str, probe_name: str, material: Material, labels: Labels) -> Judged:
         """One probe on the features of one encoder; saved."""
@@ -236,6 +240,10 @@ class _Evaluation:
         for name, manifest in config.transfers.items():
             with self.findings.noting(f"transfer {name}"):
                 self._transfer(name, manifest)
+        for spec in config.cardiobench:
+            with self.findings.noting(f"CardioBench {spec.path}"):
+                found, folder = self.findings, self._out / "cardiobench"
+                write_benchmark_file(spec, found.tasks, found.features, self.table, folder)
 
     def _corrupt(self, suite: CorruptionSuite) -> None:
         rows = self.table.filter(pc.equal(self.table["split"], "test"))
@@ -260,39 +268,9 @@ class _Evaluation:
             self.findings.transfers += transferred(name, of_task, one.judged, features, groups)
 
 
-def _report(config: EvaluateConfig, evaluation: _Evaluation, num_reads: int) -> Report:
-    findings, table = evaluation.findings, evaluation.table
-    seen = "; ".join(f"{n}: {known.describe()}" for n, known in findings.pretraining.items())
-    facts = {
-        "clips encoded": str(len(table)),
-        "test patients seen in pretraining": seen,
-        "test split read": f"{num_reads} time(s)",
-    }
-    curves: list[dict[str, Any]] = []
-    pictures: list[NDArray[np.uint8]] = []
-    if config.run_dir is not None:
-        folder = RunFolder(config.run_dir)
-        curves = read_lines(folder.path / "metrics.jsonl")
-        identity = folder.identity()
-        facts |= {
-            "config hash": identity["config_hash"],
-            "source commit": str(identity["git_commit"])[:12],
-            "manifest SHA-256": identity["manifest_fingerprint"][:16],
-        }
-        shown = with_clips(table, findings.readable())
-        pictures = run_pictures(folder.config_tree(), shown, config.read)
-    films = Films(findings, table, config.read, config.page)
-    trained = evaluation.trained()
-    coloured = ("view", *config.groups, *(task.label for task in config.tasks))
-    return Report(
-        results=findings.results,
-        curves=curves,
-        pictures=pictures,
-        facts=facts,
-        unread=findings.unread,
-        label_curve=findings.label_curve,
-        severity=findings.severity,
-        umap=films.maps(list(trained), coloured),
-        films=films.predictions(),
-        attention=films.attention(trained),
-    )
+def _run_facts(run_dir: str | None) -> RunFacts | None:
+    if run_dir is None:
+        return None
+    folder = RunFolder(run_dir)
+    curves = read_lines(folder.path / "metrics.jsonl")
+    return RunFacts(folder.config_tree(), curves, folder.identity())

@@ -18,7 +18,7 @@ table { border-collapse: collapse; width: 100%; }
 th, td { text-align: right; padding: 6px 7px; border-bottom: 1px solid #edf0f4; }
 th:first-child, td:first-child { text-align: left; min-width: 110px; }
 tr.best td, td.best { font-weight: 600; }
-.wide { overflow-x: auto; }
+.wide { overflow-x: auto; } p.failed { color: #a3271c; }
 tr.sum td { border-top: 2px solid #c9d0da; }
 th { color: #5b6472; font-weight: 500; }
 td small, th small { display: block; white-space: nowrap; font-size: 11.5px; }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +17,8 @@ from echojepa.encoders.ours import OurNetwork
 from echojepa.encoders.source import NetworkEncoder, Source
 from echojepa.pictures.attention_films import attention_section
 from echojepa.pictures.films import Case, Clip, best_and_worst_section, extremes
+from echojepa.pictures.masks import run_pictures
+from echojepa.pictures.report import Report
 from echojepa.pictures.umap import umap_section
 from echojepa.probes.features import FeatureConfig, load_clips, load_view
 from echojepa.probes.fitting import ProbeResult
@@ -43,8 +45,19 @@ class PageConfig(Strict):
     """Clips over which the attention of every trained encoder of V-JEPA 2's architecture plays."""
 
 
-class Films:
-    """The sections of one evaluation."""
+class RunFacts(NamedTuple):
+    """Of the pretraining run that an encoder comes from."""
+
+    config: dict[str, Any]
+    """Resolved."""
+    curves: list[dict[str, Any]]
+    """Logged metrics, one dict per logged step."""
+    identity: dict[str, Any]
+    """Hash of the config, commit, fingerprint of the manifest."""
+
+
+class Page:
+    """What goes onto the page of one evaluation."""
 
     def __init__(
         self, findings: Findings, table: pa.Table, read: ReadConfig, config: PageConfig
@@ -54,7 +67,50 @@ class Films:
         self._read = read
         self._config = config
 
-    def maps(self, names: Sequence[str], columns: Sequence[str]) -> str:
+    def report(
+        self,
+        trained: Mapping[str, Source],
+        coloured: Sequence[str],
+        num_reads: int,
+        run: RunFacts | None,
+    ) -> Report:
+        """All of it.
+
+        Args:
+            trained: encoders whose weights are not random.
+            coloured: columns that maps are coloured by, where there are such.
+            num_reads: how often the test split was read.
+            run: its curves and masks are shown.
+        """
+        findings = self._findings
+        seen = "; ".join(f"{n}: {known.describe()}" for n, known in findings.pretraining.items())
+        facts = {
+            "clips encoded": str(findings.num_clips),
+            "test patients seen in pretraining": seen,
+            "test split read": f"{num_reads} time(s)",
+        }
+        if run is not None:
+            facts |= {
+                "config hash": run.identity["config_hash"],
+                "source commit": str(run.identity["git_commit"])[:12],
+                "manifest SHA-256": run.identity["manifest_fingerprint"][:16],
+            }
+        return Report(
+            results=findings.results,
+            curves=run.curves if run else [],
+            pictures=run_pictures(run.config, self._table, self._read) if run else [],
+            facts=facts,
+            unread=findings.unread,
+            label_curve=findings.label_curve,
+            severity=findings.severity,
+            transfers=findings.transfers,
+            failed={what: str(error) for what, error in findings.failed.items()},
+            umap=self._maps(list(trained), coloured),
+            films=self._predictions(),
+            attention=self._attention(trained),
+        )
+
+    def _maps(self, names: Sequence[str], columns: Sequence[str]) -> str:
         """A map of the features of some encoders, in the colours of some columns."""
         rows = self._table
         if not self._config.maps or len(rows) < _FEWEST:
@@ -70,7 +126,7 @@ class Films:
             found += umap_section(name, clip_ids, vectors, shown)
         return found
 
-    def predictions(self) -> str:
+    def _predictions(self) -> str:
         """The best and the worst of every task."""
         number = self._config.predictions
         return "".join(
@@ -102,7 +158,7 @@ class Films:
         how = FeatureConfig(windows=1, placement="contiguous", frame="letterbox")
         return load_clips(row, clip, how, self._read)[0], fps
 
-    def attention(self, sources: Mapping[str, Source]) -> str:
+    def _attention(self, sources: Mapping[str, Source]) -> str:
         """Of the encoders that have our architecture; the others are left out."""
         found = ""
         picked = pick(self._table["clip_id"].to_pylist(), self._config.attention, seed=2)

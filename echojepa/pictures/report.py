@@ -19,11 +19,12 @@ from echojepa.pictures.comparison import comparison_section
 from echojepa.pictures.looks import Look, looks
 from echojepa.pictures.plots import confusions, label_curves, scatter, training_curves
 from echojepa.pictures.severity import severity_section
-from echojepa.pictures.tables import groups_table, task_table
+from echojepa.pictures.tables import groups_table, task_table, transfer_table
 from echojepa.probes.fitting import ProbeResult
 from echojepa.probes.predictions import Predictions
 from echojepa.probes.suites.label_efficiency import CurvePoint
 from echojepa.probes.suites.robustness import SeverityPoint
+from echojepa.probes.suites.transfer import Transfer
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,10 @@ class Report:
     """What probes on few labels are worth; may be empty."""
     severity: list[SeverityPoint] = field(default_factory=list)
     """What corrupted clips cost; may be empty."""
+    transfers: list[Transfer] = field(default_factory=list)
+    """What probes are worth on other people's patients; may be empty."""
+    failed: Mapping[str, str] = field(default_factory=dict)
+    """By what it was, why there is no result."""
     umap: str = ""
     """HTML, one section per encoder: `umap.umap_section`."""
     films: str = ""
@@ -69,6 +74,8 @@ def write_report(report: Report, path: Path) -> Path:
         sections.append(section("Few labels", f"<p class='note'>{note}</p>{curves}"))
     if report.severity:
         sections.append(severity_section(report.severity, list(tasks.values()), look_of))
+    if report.transfers:
+        sections.append(section("Other patients", transfer_table(report.transfers)))
     sections += [report.umap, report.films, report.attention]
     if report.curves:
         sections.append(section("Pretraining", training_curves(report.curves)))
@@ -85,9 +92,16 @@ def _lead(report: Report) -> str:
         f"{html.escape(k)} <code>{html.escape(v)}</code>" for k, v in report.facts.items()
     )
     return (
-        "<p class='note'>Linear probes on frozen features. Regularisation is chosen on validation "
+        "<p class='note'>Probes on frozen features. Their settings are chosen on validation "
         "patients; test patients are read once. Research use only.</p>"
-        f"<p class='note'>{facts}</p>{_unread_note(report.unread)}"
+        f"<p class='note'>{facts}</p>{_unread_note(report.unread)}{_failed_note(report.failed)}"
+    )
+
+
+def _failed_note(failed: Mapping[str, str]) -> str:
+    return "".join(
+        f"<p class='failed'>No result of {html.escape(what)}: {html.escape(why)}</p>"
+        for what, why in failed.items()
     )
 
 

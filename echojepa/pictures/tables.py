@@ -11,6 +11,7 @@ import numpy as np
 from echojepa.probes.fitting import ProbeResult
 from echojepa.probes.intervals import Interval, differences
 from echojepa.probes.metrics import HEADLINE, SHOWN, goodness
+from echojepa.probes.suites.transfer import Transfer
 
 
 def spelt(metric: str) -> str:
@@ -81,4 +82,23 @@ def groups_table(results: Sequence[ProbeResult]) -> str:
     return (
         f"<details><summary>{spelt(metric)} by group</summary><table>"
         f"<tr><th>group</th><th>test patients</th>{heads}</tr>{rows}</table></details>"
+    )
+
+
+def transfer_table(transfers: Sequence[Transfer]) -> str:
+    """The first scores of every probe on other people's patients, as HTML."""
+    rows = ""
+    for target, calibration, result in transfers:
+        names = SHOWN[result.task.kind][:3]
+        cells = "".join(
+            f"<td>{spelt(n)} {with_interval(result.test[n], result.intervals[n])}</td>"
+            for n in names
+        )
+        where = f"{target}, {result.task.name}, {result.features}"
+        rows += f"<tr><td>{html.escape(where)}</td><td>{calibration}</td>{cells}</tr>"
+    return (
+        "<p class='note'>Strict: the probe as it is. Recalibrated: its numbers moved to the mean "
+        "and deviation of the other manifest's training labels.</p><div class='wide'><table>"
+        f"<tr><th>patients, task, features</th><th></th><th colspan=3>scores</th></tr>{rows}"
+        "</table></div>"
     )

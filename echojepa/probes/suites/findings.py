@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from echojepa.data.problem import Problem
 from echojepa.errors import UserError
+from echojepa.probes.examples import Examples
 from echojepa.probes.fitting import Judged, Probe, ProbeResult
 from echojepa.probes.leaks import Pretraining
 from echojepa.probes.results import all_differences, described, lines_of, ranked, score_table
@@ -36,6 +37,7 @@ from echojepa.probes.tasks import Task
 class TaskFindings:
     """Of one task."""
 
+    examples: Examples
     judged: list[Judged]
     baseline: Probe
     """It sees no pixels."""
@@ -81,6 +83,11 @@ class Findings:
         ]
 
     @property
+    def num_clips(self) -> int:
+        """Clips that were to be encoded."""
+        return max(len(features.clip_ids) for features in self.features.values())
+
+    @property
     def unread(self) -> list[Problem]:
         """Of every clip that some encoder could not be shown, why."""
         first: dict[str, Problem] = {}
@@ -101,7 +108,7 @@ class Findings:
                 name: {"pretraining_patients": known._asdict()}
                 for name, known in self.pretraining.items()
             },
-            "num_clips": max(len(features.clip_ids) for features in self.features.values()),
+            "num_clips": self.num_clips,
             "num_unreadable": len(self.unread),
             "results": [described(result) for result in self.results],
             "differences": all_differences(self.results),
