@@ -100,7 +100,8 @@ def scatter(results: Sequence[ProbeResult], look_of: Mapping[str, Look]) -> str:
     margin = 0.05 * float(np.ptp(every)) or 1.0
     low, high = float(every.min()) - margin, float(every.max()) + margin
     errors = [r.predictions.output - r.predictions.truth for r in shown]
-    furthest = 1.1 * max(float(np.abs(error).max()) for error in errors) or 1.0
+    limits = [r.test[name] for r in shown for name in ("agreement_low", "agreement_high")]
+    furthest = 1.1 * float(np.abs(np.concatenate([*errors, limits])).max()) or 1.0
     figure, places = panels(len(shown), 3.7, stacked=2)
     for result, error, (above, below) in zip(shown, errors, places, strict=True):
         said, unit = result.predictions, result.task.unit

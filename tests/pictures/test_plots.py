@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -77,6 +78,18 @@ def test_all_panels_of_a_scatter_have_one_scale() -> None:
     alone = drawn(scatter([good], LOOKS))
     beside = drawn(scatter([good, judged(EF, NAMES[1], 90.0)], LOOKS))[:, :440]
     assert not np.array_equal(alone, beside)
+
+
+def test_both_limits_of_agreement_are_in_view() -> None:
+    """With errors of one sign, the upper limit lies above every error."""
+    said = judged(EF, NAMES[0], 0.0)
+    errors = np.where(np.arange(len(said.predictions.ids)) % 2, 9.0, 15.0)  # 12 +- 1.96 * 3
+    biased = replace(said.predictions, output=said.predictions.truth + errors)
+    image = drawn(scatter([replace(said, predictions=biased, test=biased.metrics())], LOOKS))
+    grey = (image[407:].min(axis=-1) > 100) & (image[407:].max(axis=-1) < 240)
+    number = grey.sum(axis=1)
+    dashed = np.flatnonzero((number > 150) & (number < 300))  # the frame is longer
+    assert 1 + (np.diff(dashed) > 3).sum() == 3
 
 
 def test_the_shade_of_a_confusion_is_the_share_of_the_true_class() -> None:
