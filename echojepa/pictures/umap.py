@@ -87,7 +87,7 @@ def umap_section(
 
 def layout(features: Floats) -> Floats:
     """Where every clip lies on the map, [n, D] to [n, 2]; the same for the same features."""
-    import umap  # type: ignore[import-untyped]  # compiles for seconds, which only maps need
+    import umap  # compiles for seconds, which only maps need
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import normalize
 
