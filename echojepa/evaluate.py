@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from echojepa.config import fingerprint
+from echojepa.config import fingerprint, to_yaml
 from echojepa.data.corrupt import CorruptionSuite
 from echojepa.data.manifest.file import manifest_fingerprint
 from echojepa.data.manifest.schema import SPLITS
@@ -143,6 +143,7 @@ def evaluate(config: EvaluateConfig, executor: Executor) -> list[ProbeResult]:
             "num_test_reads": num_reads,
         }
         write_findings(findings, out, facts)
+        (out / "config.yaml").write_text(to_yaml(config))
         page = Page(findings, evaluation.table, config.read, config.page)
         coloured = ("view", *config.groups, *(task.label for task in config.tasks))
         run = _run_facts(config.run_dir)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -53,17 +54,15 @@ class Source(Strict):
 
     def digest(self) -> str:
         """SHA-256 of that content; of a folder, of its weights and settings."""
-        digest, origin = hashlib.sha256(), self.origin()
+        origin = self.origin()
         if origin is not None and origin.is_dir():
             files = [f for f in sorted(origin.iterdir()) if f.suffix in (".safetensors", ".json")]
         else:
             files = [origin] if origin is not None and origin.is_file() else []
-        for file in files:
-            digest.update(file.name.encode())
-            with file.open("rb") as opened:
-                while chunk := opened.read(1 << 20):
-                    digest.update(chunk)
-        return digest.hexdigest()
+        stats = [file.stat() for file in files]
+        return _digest_of(
+            tuple((f, s.st_size, s.st_mtime_ns) for f, s in zip(files, stats, strict=True))
+        )
 
     def filled(
         self, build: Callable[[], Network], weights: Mapping[str, torch.Tensor], where: str
@@ -85,6 +84,18 @@ class Source(Strict):
         if self.random_seed is None:
             fill(network, dict(weights), Path(where))
         return network
+
+
+@lru_cache(maxsize=64)  # weights are large, and suites ask often
+def _digest_of(files: tuple[tuple[Path, int, int], ...]) -> str:
+    """SHA-256 of names and contents; sizes and times tell a changed file from a known one."""
+    digest = hashlib.sha256()
+    for file, _, _ in files:
+        digest.update(file.name.encode())
+        with file.open("rb") as opened:
+            while chunk := opened.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
 
 
 class NetworkEncoder:

@@ -58,7 +58,7 @@ def _curves(
         metric = metrics[task_name]
         for name, line in line_of.items():
             band(axes, [p.severity for p in line], line, metric, (name, look_of[name]))
-        axes.set(xlabel=f"severity of {kind}", ylabel=metric.replace("_", " "))
+        axes.set(xlabel=f"severity of {kind.replace('_', ' ')}", ylabel=metric.replace("_", " "))
         name_panel(axes, f"{task_name}: {kind}")
         axes.grid(alpha=0.25)
     named: dict[Any, Any] = {}
@@ -78,7 +78,7 @@ def _table(points: Sequence[SeverityPoint]) -> str:
     for kind, severity in corruptions:
         shown = (found.get((kind, severity, name)) for name in names)
         cells = "".join(f"<td>{_cell(point) if point else '&ndash;'}</td>" for point in shown)
-        rows += f"<tr><td>{html.escape(kind)} {severity:g}</td>{cells}</tr>"
+        rows += f"<tr><td>{html.escape(kind.replace('_', ' '))} {severity:g}</td>{cells}</tr>"
     means = "".join(
         f"<td>{_mean([p for p in found.values() if p.encoder == name], len(corruptions))}</td>"
         for name in names

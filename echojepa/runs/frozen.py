@@ -52,8 +52,13 @@ def has_twin(source: Source) -> bool:
 
 
 def _exported(source: Source, folder: Path) -> Source:
+    """With whole paths, so that a probe finds its encoder from anywhere."""
+    for name in ("path", "weights"):
+        if name in type(source).model_fields:
+            whole = str(Path(getattr(source, name)).absolute())
+            source = source.model_copy(update={name: whole})
     if not isinstance(source, OurSource) or is_encoder_folder(Path(source.path)):
         return source
     checkpoint = resolve(Path(source.path))
     shutil.rmtree(folder, ignore_errors=True)  # of an earlier moment of the run
-    return source.model_copy(update={"path": str(export_encoder(checkpoint, folder))})
+    return source.model_copy(update={"path": str(export_encoder(checkpoint, folder.absolute()))})
