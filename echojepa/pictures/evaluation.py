@@ -43,6 +43,10 @@ class PageConfig(Strict):
     features that are best on validation."""
     attention: int = Field(1, ge=0)
     """Clips over which the attention of every trained encoder of V-JEPA 2's architecture plays."""
+    attention_layers: tuple[int, ...] = ()
+    """Of these blocks, from 0; none named are the first, the middle and the last."""
+    attention_heads: tuple[int, ...] = ()
+    """Of these heads, from 0; none named is their mean."""
 
 
 class RunFacts(NamedTuple):
@@ -173,9 +177,10 @@ class Page:
                 Clip(row["clip_id"], load_view(row, encoder.clip, self._read), encoder.clip.fps)
                 for row in rows
             ]
-            depth = len(encoder.network.encoder.blocks)
-            layers = sorted({0, depth // 2, depth - 1})
-            found += attention_section(name, encoder.network.encoder, clips, layers)
+            depth, named = len(encoder.network.encoder.blocks), self._config.attention_layers
+            layers = named or sorted({0, depth // 2, depth - 1})
+            heads = self._config.attention_heads or ("mean",)
+            found += attention_section(name, encoder.network.encoder, clips, layers, heads)
         return found
 
 

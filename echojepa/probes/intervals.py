@@ -49,7 +49,8 @@ def intervals(drawn: Scores) -> dict[str, Interval]:
     """The interval of every score, [R] each; draws in which it is not defined don't count."""
     found = {}
     for name, values in drawn.items():
-        low, high = np.nanpercentile(values, _PERCENTILES) if len(values) else (np.nan, np.nan)
+        known = values[~np.isnan(values)]
+        low, high = np.percentile(known, _PERCENTILES) if len(known) else (np.nan, np.nan)
         found[name] = Interval(float(low), float(high))
     return found
 
