@@ -15,7 +15,7 @@ from echojepa.data.decode.frames import ReadConfig
 from echojepa.data.sampling import ClipConfig
 from echojepa.encoders.ours import OurNetwork
 from echojepa.encoders.source import NetworkEncoder, Source
-from echojepa.pictures.attention_films import attention_section
+from echojepa.pictures.attention_films import Head, attention_section
 from echojepa.pictures.films import Case, Clip, best_and_worst_section, extremes
 from echojepa.pictures.masks import run_pictures
 from echojepa.pictures.report import Report
@@ -179,7 +179,7 @@ class Page:
             ]
             depth, named = len(encoder.network.encoder.blocks), self._config.attention_layers
             layers = named or sorted({0, depth // 2, depth - 1})
-            heads = self._config.attention_heads or ("mean",)
+            heads: tuple[Head, ...] = self._config.attention_heads or ("mean",)
             found += attention_section(name, encoder.network.encoder, clips, layers, heads)
         return found
 
