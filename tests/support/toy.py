@@ -52,7 +52,7 @@ def toy(
                 }
             )
             known = np.array([(value - 55) / 10, *np.eye(WIDTH - 1)[kind]])
-            vectors.append(known + 0.3 * rng.normal(size=(2, WIDTH)))
+            vectors.append(known + 0.8 * rng.normal(size=(2, WIDTH)))
     return pa.Table.from_pylist(lines), np.array(vectors, np.float32)
 
 
