@@ -45,6 +45,8 @@ class Strict(BaseModel):
 
 
 Model = TypeVar("Model", bound=Strict)
+FolderName = Annotated[str, Field(pattern=r"^[^/\\]*[^/\\.][^/\\]*$")]
+"""A name that a folder is given: without slashes, and not of dots alone."""
 
 
 def changeable(default: Any = ..., **kwargs: Any) -> Any:

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from echojepa.data.manifest.file import check_manifest, ready_to_read, scan_manifest
 from echojepa.data.manifest.schema import STREAM_COLUMNS, ClipFilter
 from echojepa.encoders.kinds import AnyEncoder
-from echojepa.errors import StorageError
+from echojepa.errors import ManifestError, StorageError
 from echojepa.probes.extraction import Executor, ExtractConfig, extract
 from echojepa.probes.store import FeatureStore
+from echojepa.probes.tasks import require_one_patient_per_study
 
 _IDS = ("patient_id", "study_id")
 
@@ -45,7 +46,7 @@ def embed(config: EmbedConfig, executor: Executor) -> tuple[int, int]:
     """Write embeddings; returns how many clips there are, and how many could not be read.
 
     Raises:
-        ManifestError: the manifest is bad.
+        ManifestError: the manifest is bad, has no clip of the kind, or mixes up patients.
         CheckpointError: the encoder cannot be loaded.
         StorageError: embeddings would be too large, or cannot be written.
     """
@@ -53,6 +54,9 @@ def embed(config: EmbedConfig, executor: Executor) -> tuple[int, int]:
     base = Path(config.manifest).resolve().parent
     batches = scan_manifest(config.manifest, (*STREAM_COLUMNS, *_IDS), config.where.rows())
     rows = pa.Table.from_batches([ready_to_read(batch, base) for batch in batches])
+    if not len(rows):
+        raise ManifestError("no clip is of the kind that `where` names", "Change it.", "where")
+    require_one_patient_per_study(rows)
     out = Path(config.out)
     found = extract(rows, {"": config.encoder}, config, out / "features", executor)
     for error in found.failed.values():
@@ -69,17 +73,19 @@ def _write(store: FeatureStore, rows: pa.Table, out: Path) -> tuple[int, int]:
     """Both files, from one shard at a time; of studies, the running sums are in memory."""
     ids = {name: rows[name].to_pylist() for name in ("clip_id", *_IDS)}
     studies: dict[str, _Study] = {}
-    num_bad = 0
+    num_bad = width = 0
     writer: pq.ParquetWriter | None = None
     partial = out / ".clips.partial"
     for shard in range(store.num_shards):
         features = store.read([shard])
         vectors = features.pooled.mean(axis=1)
+        width = vectors.shape[1]
         of_shard = store.rows_of(shard)
+        problems = [None if p is None else str(p) for p in features.problems]
         table = pa.table(
             {
                 **{name: values[of_shard.start : of_shard.stop] for name, values in ids.items()},
-                "problem": [None if p is None else str(p) for p in features.problems],
+                "problem": pa.array(problems, pa.string()),  # a shard may have none
                 "embedding": _lists(vectors, [p is None for p in features.problems]),
             }
         )
@@ -93,7 +99,7 @@ def _write(store: FeatureStore, rows: pa.Table, out: Path) -> tuple[int, int]:
     if writer is not None:
         writer.close()
         partial.replace(out / "clips.parquet")
-    _write_studies(studies, out / "studies.parquet")
+    _write_studies(studies, width, out / "studies.parquet")
     return len(rows), num_bad
 
 
@@ -110,14 +116,16 @@ class _Study:
         self.num_clips += 1
 
 
-def _write_studies(studies: dict[str, _Study], file: Path) -> None:
+def _write_studies(studies: dict[str, _Study], width: int, file: Path) -> None:
     names = sorted(studies)
     found = [studies[name] for name in names]
-    means = np.array([study.total / study.num_clips for study in found], np.float32)
+    means = np.empty((len(found), width), np.float32)
+    for i, study in enumerate(found):
+        means[i] = study.total / study.num_clips
     columns = {
-        "study_id": names,
-        "patient_id": [study.patient for study in found],
-        "num_clips": [study.num_clips for study in found],
+        "study_id": pa.array(names, pa.string()),
+        "patient_id": pa.array([study.patient for study in found], pa.string()),
+        "num_clips": pa.array([study.num_clips for study in found], pa.int64()),
         "embedding": _lists(means, [True] * len(found)),
     }
     partial = file.with_name(f".{file.name}.partial")
@@ -127,6 +135,6 @@ def _write_studies(studies: dict[str, _Study], file: Path) -> None:
 
 def _lists(vectors: NDArray[np.float32], there: list[bool]) -> pa.Array:
     """Rows [n, P] as a column of lists; null where they are not there."""
-    width = vectors.shape[1] if vectors.ndim == 2 else 1
     mask = pa.array([not t for t in there], pa.bool_())
-    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), width, mask=mask)
+    flat = pa.array(vectors.ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1], mask=mask)

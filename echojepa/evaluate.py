@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
-from echojepa.config import fingerprint, to_yaml
+from echojepa.config import FolderName, fingerprint, to_yaml
 from echojepa.data.corrupt import CorruptionSuite
-from echojepa.data.manifest.file import manifest_fingerprint
+from echojepa.data.manifest.file import manifest_fingerprint, scan_manifest
 from echojepa.data.manifest.schema import SPLITS
 from echojepa.encoders.kinds import AnyEncoder
 from echojepa.encoders.source import Source
@@ -42,7 +42,7 @@ from echojepa.probes.suites.benchmark_files import BenchmarkFile, write_benchmar
 from echojepa.probes.suites.findings import Findings, TaskFindings, write_findings
 from echojepa.probes.suites.label_efficiency import label_curve
 from echojepa.probes.suites.robustness import CLEAN, severity_points
-from echojepa.probes.suites.transfer import transferred
+from echojepa.probes.suites.transfer import OtherPatients, transferred
 from echojepa.probes.tasks import (
     Labels,
     Task,
@@ -61,7 +61,7 @@ class EvaluateConfig(ExtractConfig):
 
     command = "evaluate"
 
-    encoders: dict[str, AnyEncoder] = Field(min_length=1)
+    encoders: dict[FolderName, AnyEncoder] = Field(min_length=1)
     """Frozen encoders to compare, each under a name of its own."""
     twin_seed: int | None = Field(0, ge=0)
     """Every encoder with weights from a file stands beside its twin, whose weights are drawn from
@@ -74,7 +74,7 @@ class EvaluateConfig(ExtractConfig):
     """Folder for results, predictions, fitted probes, features and report.html."""
     tasks: tuple[Task, ...]
     """What to predict from the features, each task under a name of its own."""
-    probes: dict[str, AnyProbe] = Field({"linear": LinearConfig()}, min_length=1)
+    probes: dict[FolderName, AnyProbe] = Field({"linear": LinearConfig()}, min_length=1)
     """What is fitted on the features, each under a name of its own."""
     label_shares: tuple[float, ...] = ()
     """Also fit the probes on so small parts of the training patients, each drawn three times."""
@@ -85,8 +85,8 @@ class EvaluateConfig(ExtractConfig):
     cardiobench: tuple[BenchmarkFile, ...] = ()
     """Files of predictions for the public benchmark."""
     overlap: Overlap = "stop"
-    """What follows if an encoder was pretrained on clips of test patients: no evaluation, or one
-    that says so in its results and on its page."""
+    """What follows if an encoder was pretrained on clips of test patients, or a probe fitted on
+    those of a transfer: no result, or one that says so in its results and on its page."""
     groups: tuple[str, ...] = ("vendor", "population", "sex", "age_band")
     """Text columns by whose values every result is told once more; those that there are."""
     page: PageConfig = PageConfig()
@@ -124,9 +124,12 @@ def evaluate(config: EvaluateConfig, executor: Executor) -> list[ProbeResult]:
 
     Raises:
         ManifestError: the manifest lacks what the tasks need, or an encoder knows test patients.
+        CheckpointError: what is named as an encoder is none.
+        ConfigError: two encoders would have the same name.
         StorageError: `out` cannot be written.
         IncompleteError: something failed; everything else is written.
     """
+    run = _run_facts(config.run_dir)
     evaluation = _Evaluation(config, executor)
     findings = evaluation.findings
     for task in config.tasks:
@@ -146,7 +149,6 @@ def evaluate(config: EvaluateConfig, executor: Executor) -> list[ProbeResult]:
         (out / "config.yaml").write_text(to_yaml(config))
         page = Page(findings, evaluation.table, config.read, config.page)
         coloured = ("view", *config.groups, *(task.label for task in config.tasks))
-        run = _run_facts(config.run_dir)
         report = page.report(evaluation.trained(), coloured, num_reads, run)
         write_report(report, out / "report.html")
     except OSError as error:
@@ -206,31 +208,40 @@ class _Evaluation:
         require_labels(rows, task, SPLITS)
         examples = examples_of(rows, task, readable, config.groups)
         materials = {name: Material(examples, found) for name, found in features.items()}
-        judged = [
-            self._fit(encoder, name, material, examples.labels)
-            for encoder, material in materials.items()
-            for name in config.probes
-        ]
+        judged: list[Judged] = []
+        for encoder, material in materials.items():
+            for probe in config.probes:
+                with self.findings.noting(f"task {task.name}, {self._name(encoder, probe)}"):
+                    judged.append(self._fit(encoder, probe, material, examples.labels))
+                    self._few_labels(judged[-1], material)
+        if not judged:
+            return
         baseline = fit_baseline(examples.labels)
         any_material = next(iter(materials.values()))
         worth = judge(BASELINE, baseline, any_material, examples.labels)
         self.findings.tasks[task.name] = TaskFindings(examples, judged, baseline, worth)
 
+    def _name(self, encoder: str, probe: str) -> str:
+        """Of results: whose features, and by which probe if there are several."""
+        return encoder if len(self._config.probes) == 1 else f"{encoder}, {probe}"
+
     def _fit(self, encoder: str, probe_name: str, material: Material, labels: Labels) -> Judged:
         """One probe on the features of one encoder; saved."""
-        config = self._config.probes[probe_name]
-        name = encoder if len(self._config.probes) == 1 else f"{encoder}, {probe_name}"
-
-        def fitted(some: Labels) -> ProbeResult:
-            return judge(name, fit_probe(config, material, some), material, some)
-
+        config, name = self._config.probes[probe_name], self._name(encoder, probe_name)
         probe = fit_probe(config, material, labels)
         result = judge(name, probe, material, labels)
         judged = Judged(name, encoder, probe, config, labels, result)
         folder = self._out / "probes" / labels.task.name / name
         save_probe(folder, judged, material, self._sources[encoder], self._config)
-        self.findings.label_curve += label_curve(labels, self._config.label_shares, fitted)
         return judged
+
+    def _few_labels(self, one: Judged, material: Material) -> None:
+        """The same probe, fitted on few labels."""
+
+        def fitted(labels: Labels) -> ProbeResult:
+            return judge(one.name, fit_probe(one.config, material, labels), material, labels)
+
+        self.findings.label_curve += label_curve(one.labels, self._config.label_shares, fitted)
 
     def suites(self) -> None:
         """Corrupted videos, and other people's patients."""
@@ -258,20 +269,32 @@ class _Evaluation:
             found[f"{preset} {step}"] = self._extract(rows, worse)
         for one in self.findings.tasks.values():
             of_task = rows.filter(usable(one.task, rows.schema).expression)
-            self.findings.severity += severity_points(one.judged, one.baseline, of_task, found)
+            with self.findings.noting(f"robustness, task {one.task.name}"):
+                points = severity_points(one.judged, one.baseline, of_task, found)
+                self.findings.severity += points
 
     def _transfer(self, name: str, manifest: str) -> None:
-        tasks, groups = self.findings.tasks.values(), self._config.groups
-        rows = read_labelled(manifest, [one.task for one in tasks], groups)
-        features = self._extract(rows)
-        for one in tasks:
-            of_task = rows.filter(usable(one.task, rows.schema).expression)
-            self.findings.transfers += transferred(name, of_task, one.judged, features, groups)
+        config, there = self._config, []
+        schema = next(scan_manifest(manifest)).schema
+        for one in self.findings.tasks.values():
+            with self.findings.noting(f"transfer {name}, task {one.task.name}"):
+                usable(one.task, schema)  # its label is there
+                there.append(one)
+        if not there:
+            return
+        rows = read_labelled(manifest, [one.task for one in there], config.groups)
+        known = {n: pretraining_of(s, rows, config.overlap) for n, s in self._sources.items()}
+        features = self._extract(rows.filter(pc.equal(rows["split"], "test")))
+        others = OtherPatients(name, rows, features, known)
+        for one in there:
+            with self.findings.noting(f"transfer {name}, task {one.task.name}"):
+                found = transferred(others, one.judged, config.groups, config.overlap)
+                self.findings.transfers += found
 
 
 def _run_facts(run_dir: str | None) -> RunFacts | None:
     if run_dir is None:
         return None
     folder = RunFolder(run_dir)
-    curves = read_lines(folder.path / "metrics.jsonl")
-    return RunFacts(folder.config_tree(), curves, folder.identity())
+    identity = folder.identity()
+    return RunFacts(folder.config_tree(), read_lines(folder.path / "metrics.jsonl"), identity)

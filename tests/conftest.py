@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 from support.s3 import Behaviour, served
+from support.tiny import tiny_config
 
 from echojepa.data.manifest.file import read_manifest, with_absolute_uris, write_manifest
 from echojepa.phantom import PhantomConfig, write_phantom
 
 if TYPE_CHECKING:
     from support.bench import Bench
+
+    from echojepa.probes.fitting import ProbeResult
 
 PLAIN = "not integration and not soak"
 """The marks of the plain tier, as pyproject.toml has them."""
@@ -74,6 +77,17 @@ def bench(phantom_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> B
     return build(phantom_manifest, tmp_path_factory.mktemp("bench") / "encoder")
 
 
+@pytest.fixture(scope="session")
+def evaluated(
+    bench: Bench, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[ProbeResult]]:
+    """An evaluation of the phantom's ejection fractions and views: its folder and results."""
+    from echojepa.evaluate import evaluate
+
+    out = tmp_path_factory.mktemp("evaluated") / "deep" / "out"
+    return out, evaluate(bench.config(out), bench.here)
+
+
 @pytest.fixture(scope="module")
 def s3_server() -> Iterator[tuple[int, Behaviour]]:
     """A real S3 server: its port, and the behaviour of what lies in between."""
@@ -83,42 +97,8 @@ def s3_server() -> Iterator[tuple[int, Behaviour]]:
 
 @pytest.fixture
 def tiny_tree(phantom_manifest: Path, tmp_path: Path) -> dict[str, Any]:
-    """A pretraining config as a plain tree; 48 px clips of 4 frames, width 48, depth 2."""
-    return {
-        "run_dir": str(tmp_path / "run"),
-        "seed": 1,
-        "data": {
-            "manifest": str(phantom_manifest),
-            "where": {"split": None},
-            "clip": {"num_frames": 4, "fps": 10.0, "size": 48},
-            "max_bad_fraction": 0.2,
-            "cpus_per_decoder": 0.5,
-        },
-        "model": {
-            "encoder": {"width": 48, "depth": 2, "num_heads": 4, "patch_size": 8},
-            "predictor": {"width": 24, "depth": 1, "num_heads": 2},
-        },
-        "objective": {
-            "masks": {
-                "generators": [
-                    {"num_blocks": 4, "spatial_scale": 0.15},
-                    {"num_blocks": 2, "spatial_scale": 0.5},
-                ]
-            }
-        },
-        "optimizer": {
-            "lr": {"peak": 1e-3, "start": 1e-4, "warmup_steps": 4},
-            "precision": "float32",
-            "max_micro_batch": 8,
-        },
-        "loop": {
-            "num_steps": 8,
-            "global_batch": 8,
-            "checkpoint_every_steps": 4,
-            "log_every_steps": 2,
-            "image_every_steps": 4,
-        },
-    }
+    """See `support.tiny`; of the phantom."""
+    return tiny_config(phantom_manifest, tmp_path / "run")
 
 
 @pytest.fixture

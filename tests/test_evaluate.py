@@ -29,15 +29,6 @@ from echojepa.probes.tasks import Task, pick
 from echojepa.runs.folder import RunFolder
 
 
-@pytest.fixture(scope="module")
-def evaluated(
-    bench: Bench, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, list[ProbeResult]]:
-    """An evaluation of both tasks: its folder and results."""
-    out = tmp_path_factory.mktemp("evaluated") / "deep" / "out"
-    return out, evaluate(bench.config(out), bench.here)
-
-
 def test_everything_is_written(bench: Bench, evaluated: tuple[Path, list[ProbeResult]]) -> None:
     out, results = evaluated
     assert [(r.task.name, r.features) for r in results] == [

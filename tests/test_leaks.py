@@ -1,19 +1,29 @@
-"""No leak between pretraining and test, from the run to the report."""
+"""No leak: from pretraining, from the test split, from a bad video; from the run to the report."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from support.bench import EF, PRETRAINED, Bench
+from support.bench import EF, PRETRAINED, VIEW, Bench, changed_manifest
 from support.here import Here
+from support.paths import contents
 from support.ranks import pretrain_plain
 
-from echojepa.data.manifest.file import read_manifest
+from echojepa.data.manifest.file import read_manifest, with_absolute_uris, write_manifest
 from echojepa.errors import ManifestError
 from echojepa.evaluate import EvaluateConfig, evaluate
+from echojepa.probes.extraction import Columns, Extractor, Loader
+from echojepa.probes.fitting import ProbeResult
+from echojepa.probes.grid.config import GridConfig
+from echojepa.probes.linear import LinearConfig
 from echojepa.runs.export import export
 
 Tree = dict[str, Any]
@@ -95,3 +105,151 @@ def test_an_encoder_of_unknown_origin_is_told_as_such(bench: Bench, tmp_path: Pa
         "num_overlapping": 0,
     }
     assert "none known of; the list is not complete" in (tmp_path / "report.html").read_text()
+
+
+PROBES = {
+    "linear": LinearConfig(),
+    "grid": GridConfig(
+        head="linear",
+        num_heads=4,
+        lr=(1e-1, 1e-3),
+        weight_decay=(0.1,),
+        epochs=4,
+        warmup_epochs=(1,),
+    ),
+}
+EF_OF_CLIPS = EF.model_copy(update={"level": "clip"})
+
+
+@dataclass
+class Moved(Here):
+    """Gives some clips features that are far from what they are."""
+
+    moved: frozenset[str] = frozenset()
+
+    def extract(
+        self, blocks: Sequence[pa.Table], load: Loader, build: Callable[[], Extractor]
+    ) -> Iterator[Columns]:
+        for block in super().extract(blocks, load, build):
+            name = f"pooled:{PRETRAINED}"
+            far = [1e3 if clip_id in self.moved else 1.0 for clip_id in block["clip_id"]]
+            yield {**block, name: block[name] * np.array(far, np.float32)[:, None, None]}
+
+
+def judged(
+    bench: Bench, out: Path, here: Here, manifest: str | None = None
+) -> tuple[dict[str, bytes], list[ProbeResult]]:
+    """The files of all fitted probes, and what they are worth."""
+    config = bench.config(
+        out,
+        tasks=(EF_OF_CLIPS, VIEW),
+        probes=PROBES,
+        twin_seed=None,
+        manifest=manifest or str(bench.manifest),
+    )
+    results = evaluate(config, here)
+    return contents(out / "probes"), results
+
+
+Judged = tuple[dict[str, bytes], list[ProbeResult]]
+
+
+@pytest.fixture(scope="module")
+def fair(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> Judged:
+    """Probes on the phantom as it is."""
+    found = judged(bench, tmp_path_factory.mktemp("fair"), bench.here)
+    assert len(found[0]) == 2 * (2 + 3)
+    return found
+
+
+def outputs(results: list[ProbeResult]) -> dict[tuple[str, str, str], Any]:
+    """Every single prediction."""
+    return {
+        (r.task.name, r.features, unit): output.tolist()
+        for r in results
+        for unit, output in zip(r.predictions.ids.tolist(), r.predictions.output, strict=True)
+    }
+
+
+def clips_of_test(bench: Bench) -> list[str]:
+    """Clips of the test split."""
+    rows = read_manifest(bench.manifest).to_pylist()
+    return [row["clip_id"] for row in rows if row["split"] == "test"]
+
+
+def test_labels_of_the_test_split_choose_no_head(
+    bench: Bench, fair: Judged, tmp_path: Path
+) -> None:
+    rows = read_manifest(bench.manifest).to_pylist()
+    manifest = str(bench.manifest)
+    for column in ("lvef", "view"):
+        values = [row[column] for row in rows]
+        places = [i for i, row in enumerate(rows) if row["split"] == "test"]
+        for place, value in zip(places, [values[i] for i in reversed(places)], strict=True):
+            values[place] = value
+        other = Bench(bench.encoder, Path(manifest))
+        manifest = changed_manifest(other, tmp_path / column, column, values)
+    probes, results = judged(bench, tmp_path / "out", bench.here, manifest)
+    assert probes == fair[0]
+    assert outputs(results) == outputs(fair[1])
+    assert [r.test for r in results] != [r.test for r in fair[1]]
+
+
+def test_features_of_the_test_split_touch_no_scaler(
+    bench: Bench, fair: Judged, tmp_path: Path
+) -> None:
+    here = Moved(known=bench.here.known, moved=frozenset(clips_of_test(bench)))
+    probes, results = judged(bench, tmp_path, here)
+    assert probes == fair[0]
+    assert outputs(results) != outputs(fair[1])
+
+
+def test_the_order_of_the_rows_touches_nothing(bench: Bench, fair: Judged, tmp_path: Path) -> None:
+    table = with_absolute_uris(read_manifest(bench.manifest), bench.manifest.parent)
+    order = np.random.default_rng(2).permutation(len(table))
+    manifest = write_manifest(table.take(order), tmp_path / "manifest.parquet")
+    probes, results = judged(bench, tmp_path / "out", bench.here, str(manifest))
+    assert probes == fair[0]
+    assert outputs(results) == outputs(fair[1])
+
+
+def test_a_video_that_fails_changes_no_other_prediction(
+    bench: Bench, fair: Judged, tmp_path: Path
+) -> None:
+    bad = clips_of_test(bench)[2]
+    probes, results = judged(bench, tmp_path, bench.here.without({bad}))
+    assert probes == fair[0]
+    expected = {key: said for key, said in outputs(fair[1]).items() if key[2] != bad}
+    assert outputs(results) == expected
+    assert len(expected) == 2 * 3 * 5
+
+
+def test_a_patient_in_two_splits_is_refused_before_anything_is_read(
+    bench: Bench, tmp_path: Path
+) -> None:
+    table = with_absolute_uris(read_manifest(bench.manifest), bench.manifest.parent)
+    splits = table["split"].to_pylist()
+    splits[splits.index("test")] = "train"
+    index = table.column_names.index("split")
+    pq.write_table(table.set_column(index, "split", pa.array(splits)), tmp_path / "leak.parquet")
+    here = Here()
+    with pytest.raises(ManifestError, match=r"is in two splits \(test and train\); 1 such"):
+        evaluate(bench.config(tmp_path / "out", manifest=str(tmp_path / "leak.parquet")), here)
+    assert here.num_blocks == 0
+
+
+def test_every_study_is_judged_once_and_by_its_own_label(bench: Bench, tmp_path: Path) -> None:
+    """A label of 0.4 stays one."""
+    rows = read_manifest(bench.manifest).to_pylist()
+    fractions = [row["lvef"] / 100 for row in rows]
+    assert 0 < min(fractions) < max(fractions) < 1
+    manifest = changed_manifest(bench, tmp_path, "lvef", fractions)
+    results = evaluate(bench.config(tmp_path / "out", tasks=(EF,), manifest=manifest), bench.here)
+    truth = {r["study_id"]: f for r, f in zip(rows, fractions, strict=True) if r["split"] == "test"}
+    assert len(truth) == 3
+    for result in results:
+        said = result.predictions
+        assert dict(zip(said.ids.tolist(), said.truth.tolist(), strict=True)) == truth
+    lines = pq.read_table(tmp_path / "out" / "predictions.parquet").to_pylist()
+    assert len(lines) == len(results) * len(truth)
+    assert all(float(line["truth"]) == truth[line["id"]] for line in lines)

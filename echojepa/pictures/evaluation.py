@@ -25,7 +25,7 @@ from echojepa.probes.fitting import ProbeResult
 from echojepa.probes.metrics import HEADLINE, goodness
 from echojepa.probes.store import Features
 from echojepa.probes.suites.findings import Findings, TaskFindings
-from echojepa.probes.tasks import pick, with_clips
+from echojepa.probes.tasks import chosen, pick, with_clips
 
 _SIDE = 160
 _MAX_FRAMES = 48
@@ -144,7 +144,8 @@ class Page:
         truth = dict(zip(said.ids.tolist(), said.truth.tolist(), strict=True))
         best, worst = extremes(said, number)
         key = "study_id" if one.task.by_study else "clip_id"
-        rows = {row[key]: row for row in reversed(self._table.to_pylist())}
+        looked_at = self._table.filter(chosen(one.task).expression)
+        rows = {row[key]: row for row in reversed(looked_at.to_pylist())}
 
         def case(unit: str) -> Case:
             frames, fps = self._whole(rows[unit])

@@ -88,17 +88,21 @@ def groups_table(results: Sequence[ProbeResult]) -> str:
 def transfer_table(transfers: Sequence[Transfer]) -> str:
     """The first scores of every probe on other people's patients, as HTML."""
     rows = ""
-    for target, calibration, result in transfers:
+    for one in transfers:
+        result = one.result
         names = SHOWN[result.task.kind][:3]
         cells = "".join(
             f"<td>{spelt(n)} {with_interval(result.test[n], result.intervals[n])}</td>"
             for n in names
         )
-        where = f"{target}, {result.task.name}, {result.features}"
-        rows += f"<tr><td>{html.escape(where)}</td><td>{calibration}</td>{cells}</tr>"
+        where = f"{one.target}, {result.task.name}, {result.features}"
+        seen = f"probe {one.num_overlapping or 'none'}; encoder {one.pretraining.describe()}"
+        told = "".join(f"<td>{html.escape(t)}</td>" for t in (where, one.calibration, seen))
+        rows += f"<tr>{told}{cells}</tr>"
     return (
         "<p class='note'>Strict: the probe as it is. Recalibrated: its numbers moved to the mean "
         "and deviation of the other manifest's training labels.</p><div class='wide'><table>"
-        f"<tr><th>patients, task, features</th><th></th><th colspan=3>scores</th></tr>{rows}"
+        "<tr><th>patients, task, features</th><th></th><th>test patients seen in training</th>"
+        f"<th colspan=3>scores</th></tr>{rows}"
         "</table></div>"
     )

@@ -16,6 +16,7 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
+from echojepa.errors import BadDataError
 from echojepa.probes.grid.samples import Batch
 from echojepa.probes.metrics import Floats
 from echojepa.probes.store import Features
@@ -114,11 +115,22 @@ class Material:
 
     @cached_property
     def vectors(self) -> Floats:
-        """Pooled features of the slots side by side, [n, V P]; NaN where one is absent."""
-        absent = self.rows < 0
-        found = self.features.vectors(self.rows.ravel()).reshape(*self.rows.shape, -1)
-        found[absent] = np.nan
-        return found.reshape(len(found), -1)
+        """Pooled features of the slots side by side, [n, V P]; NaN where one is absent.
+
+        Raises:
+            BadDataError: an encoder has given what is not finite, which is not the same as absent.
+        """
+        rows = self.rows.ravel()
+        found = self.features.vectors(rows)
+        bad = (rows >= 0) & ~np.isfinite(found).all(axis=1)
+        if bad.any():
+            raise BadDataError(
+                f"the features of {bad.sum()} clip(s) are not finite, those of "
+                f"{str(self.examples.clips.ravel()[bad][0])!r} for one",
+                "Leave the encoder out, or run it in precision float32.",
+            )
+        found[rows < 0] = np.nan
+        return found.reshape(len(self.rows), self.rows.shape[1] * found.shape[1])
 
     # As `grid.samples.Samples`: tokens for heads that look at them.
 

@@ -82,6 +82,7 @@ def fit_linear(
     from sklearn.preprocessing import StandardScaler
 
     numbers = values.dtype.kind == "f"
+    features = np.where(np.isnan(features).all(axis=0), 0.0, features)  # no example has the slot
     scaler = StandardScaler().fit(features, sample_weight=weights)
     mean, scale = np.asarray(scaler.mean_), np.asarray(scaler.scale_)
     scaled = np.nan_to_num((features - mean) / scale, nan=0.0)

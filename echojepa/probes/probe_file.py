@@ -17,11 +17,13 @@ from typing import Literal
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from echojepa.config import Strict, to_tree, validate
+from echojepa.durable import write_text
 from echojepa.encoders.kinds import AnyEncoder
 from echojepa.encoders.source import Source
-from echojepa.errors import CheckpointError, ConfigError
+from echojepa.errors import CheckpointError, ConfigError, StorageError, first_line
 from echojepa.models.formats.files import read_tensors
 from echojepa.models.weights import save_tensors
 from echojepa.probes.examples import Material
@@ -83,7 +85,7 @@ class SavedProbe:
             raise CheckpointError(
                 f"not a probe folder ({type(error).__name__})",
                 "Name a folder below `probes` of an evaluation.",
-                str(folder),
+                str(folder / CARD),
             ) from None
         if card.encoder.digest() != card.weights_sha256:
             raise CheckpointError(
@@ -104,9 +106,10 @@ def save_probe(
         material: that it was fitted on.
         source: the encoder.
         config: how features were computed, and possibly more settings, which are left out.
+
+    Raises:
+        StorageError: the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    probe = judged.probe
     card = ProbeCard(
         name=judged.name,
         task=judged.labels.task,
@@ -114,9 +117,22 @@ def save_probe(
         weights_sha256=source.digest(),
         extract=ExtractConfig(**{n: getattr(config, n) for n in ExtractConfig.model_fields}),
         probe=judged.config,
-        classes=tuple(str(c) for c in probe.classes),
+        classes=tuple(str(c) for c in judged.probe.classes),
         half_width=_half_width(judged, material),
     )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / CARD).unlink(missing_ok=True)  # so that it never stands beside other weights
+        _write_weights(folder, judged.probe)
+        write_text(folder / CARD, json.dumps(to_tree(card), indent=1))
+    except (OSError, SafetensorError) as error:
+        raise StorageError(
+            f"the probe cannot be written: {first_line(error)}", "Free the folder.", str(folder)
+        ) from None
+    return folder
+
+
+def _write_weights(folder: Path, probe: Probe) -> None:
     if isinstance(probe, LinearProbe):
         arrays = {n: getattr(probe, n) for n in ("mean", "scale", "weight", "bias")}
         arrays["strength"] = np.array([probe.strength])
@@ -124,8 +140,6 @@ def save_probe(
         save_tensors(tensors, folder / _LINEAR, {"format": "pt"})
     elif isinstance(probe, GridFit):
         probe.save(folder)
-    (folder / CARD).write_text(json.dumps(to_tree(card), indent=1))
-    return folder
 
 
 def _half_width(judged: Judged, material: Material) -> float | None:
@@ -141,12 +155,20 @@ def _half_width(judged: Judged, material: Material) -> float | None:
 
 
 def _read_linear(folder: Path, card: ProbeCard) -> LinearProbe:
-    tensors = read_tensors(folder / _LINEAR)
-    try:
-        arrays = {n: tensors[n].numpy() for n in ("mean", "scale", "weight", "bias")}
-        strength = float(tensors["strength"])
-    except KeyError as error:
+    arrays = {name: tensor.numpy() for name, tensor in read_tensors(folder / _LINEAR).items()}
+    width, outputs = arrays.get("mean", np.empty(0)).size, max(len(card.classes), 1)
+    shapes = {
+        "mean": (width,),
+        "scale": (width,),
+        "weight": (outputs, width),
+        "bias": (outputs,),
+        "strength": (1,),
+    }
+    if {name: array.shape for name, array in arrays.items()} != shapes:
         raise CheckpointError(
-            f"the probe lacks {error}", "Evaluate again.", str(folder / _LINEAR)
-        ) from None
+            f"the probe's arrays are not those of {outputs} output(s)",
+            "Evaluate again.",
+            str(folder / _LINEAR),
+        )
+    strength = float(arrays.pop("strength")[0])
     return LinearProbe(**arrays, classes=np.array(card.classes, str), strength=strength)

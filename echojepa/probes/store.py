@@ -29,7 +29,7 @@ from echojepa.config import to_tree, validate
 from echojepa.data.problem import Problem, raise_if_storage_failed
 from echojepa.data.sampling import ClipConfig
 from echojepa.durable import flush, write_text
-from echojepa.errors import ConfigError, StorageError
+from echojepa.errors import ConfigError, StorageError, first_line
 from echojepa.models.weights import save_tensors
 from echojepa.probes.features import Shape
 
@@ -147,6 +147,9 @@ class FeatureStore:
         Args:
             columns: clip_id, problem, pooled and, where tokens are kept, tokens as the bits of
                 bfloat16; one row per clip of the shard, in its order.
+
+        Raises:
+            StorageError: it cannot be written.
         """
         clip_ids = [str(c) for c in columns["clip_id"]]
         assert clip_ids == [self._clip_ids[i] for i in self.rows_of(shard)]
@@ -156,10 +159,17 @@ class FeatureStore:
             tensors["tokens"] = bits.view(torch.bfloat16)
         rows = json.dumps({"clip_id": clip_ids, "problem": [str(p) for p in columns["problem"]]})
         partial = self._file(shard).with_suffix(".partial")
-        save_tensors(tensors, partial, {_ROWS: rows})
-        flush(partial)
-        partial.replace(self._file(shard))
-        flush(self.folder)
+        try:
+            save_tensors(tensors, partial, {_ROWS: rows})
+            flush(partial)
+            partial.replace(self._file(shard))
+            flush(self.folder)
+        except (OSError, SafetensorError) as error:
+            raise StorageError(
+                f"features cannot be written: {first_line(error)}",
+                "Free space, then run the same command again: it goes on from here.",
+                str(self.folder),
+            ) from None
 
     def read(self, shards: Sequence[int] | None = None) -> Features:
         """The features of the clips of some shards, by default of all; tokens stay on disk.
@@ -168,7 +178,7 @@ class FeatureStore:
             StorageError: a shard is missing or damaged.
         """
         rows: dict[str, list[str]] = {"clip_id": [], "problem": []}
-        pooled = []
+        pooled = [np.empty((0, self._shape.windows, self._shape.pooled), np.float32)]
         files = [self._file(n) for n in (range(self.num_shards) if shards is None else shards)]
         for file in files:
             try:
@@ -200,7 +210,7 @@ def read_facts(folder: Path) -> tuple[ClipConfig, Shape] | None:
     try:
         facts = json.loads(file.read_text())
         return validate(facts["clip"], ClipConfig, str(file)), Shape(**facts["shape"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
         raise StorageError(

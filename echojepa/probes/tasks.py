@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import model_validator
 
-from echojepa.config import Strict
+from echojepa.config import FolderName, Strict
 from echojepa.data.manifest.file import check_manifest, ready_to_read, scan_manifest
 from echojepa.data.manifest.schema import STREAM_COLUMNS, RowFilter
 from echojepa.errors import ManifestError
@@ -48,7 +48,7 @@ class Slot(Strict):
 class Task(Strict):
     """One thing to predict from frozen features."""
 
-    name: str
+    name: FolderName
     """Under which results are reported."""
     label: str
     """Manifest column, in raw units."""
@@ -177,17 +177,23 @@ def read_labelled(
     return pa.Table.from_batches([ready_to_read(batch, base) for batch in rows])
 
 
-def labelled_rows(table: pa.Table, task: Task) -> pa.Table:
+def labelled_rows(
+    table: pa.Table, task: Task, splits: tuple[str, ...] = ("train", "val")
+) -> pa.Table:
     """The rows of a table that a task can use.
 
+    Args:
+        splits: of which there must be some.
+
     Raises:
-        ManifestError: see `usable`; or there is no labelled clip in train or val, train holds a
-            single class, or a study that is judged has several labels.
+        ManifestError: see `usable`; or there is no labelled clip in one of `splits`, train holds a
+            single class, or a study that is judged has several labels or patients.
     """
     rows = table.filter(usable(task, table.schema).expression)
-    require_labels(rows, task, ("train", "val"))
+    require_labels(rows, task, splits)
     if task.by_study:
         _require_one_label_per_study(rows, task)
+        require_one_patient_per_study(rows)
     return rows
 
 
@@ -197,18 +203,36 @@ def with_clips(rows: pa.Table, clip_ids: Iterable[str]) -> pa.Table:
 
 
 def _require_one_label_per_study(rows: pa.Table, task: Task) -> None:
-    per_study = rows.group_by("study_id").aggregate([(task.label, "count_distinct")])
-    several = per_study.filter(pc.greater(per_study[f"{task.label}_count_distinct"], 1))
-    if several.num_rows:
+    several = _studies_of_several(rows, task.label)
+    if several:
         raise ManifestError(
-            f"task {task.name!r} judges studies, and study {several['study_id'][0].as_py()!r} has "
+            f"task {task.name!r} judges studies, and study {several[0]!r} has "
             f"several values of {task.label!r}",
             "Set the task's level to clip, or give the study one value.",
         )
 
 
+def require_one_patient_per_study(rows: pa.Table) -> None:
+    """Raise `ManifestError` if a study's clips are of several patients: it would mix them up."""
+    several = _studies_of_several(rows, "patient_id")
+    if several:
+        raise ManifestError(
+            f"study {several[0]!r} has clips of several patients; {len(several)} such study(ies)",
+            "Give every study an id of its own, that of its patient in front for instance.",
+        )
+
+
+def _studies_of_several(rows: pa.Table, column: str) -> list[str]:
+    """Ids of the studies that have several values in a column."""
+    per_study = rows.group_by("study_id").aggregate([(column, "count_distinct")])
+    several = per_study.filter(pc.greater(per_study[f"{column}_count_distinct"], 1))
+    found: list[str] = several["study_id"].to_pylist()
+    return sorted(found)
+
+
 def require_labels(rows: pa.Table, task: Task, splits: tuple[str, ...]) -> None:
-    """Raise `ManifestError` unless every split has a row, and train two classes to tell apart."""
+    """Raise `ManifestError` unless every split has a row, and train two classes to tell apart, if
+    it is one of them."""
     for split in splits:
         if not pc.any(pc.equal(rows["split"], split)).as_py():
             raise ManifestError(
@@ -216,7 +240,7 @@ def require_labels(rows: pa.Table, task: Task, splits: tuple[str, ...]) -> None:
                 "Label some, or split the manifest again.",
             )
     classes = pc.unique(rows.filter(pc.equal(rows["split"], "train"))[task.label]).to_pylist()
-    if task.kind == "classification" and len(classes) < 2:
+    if task.kind == "classification" and "train" in splits and len(classes) < 2:
         raise ManifestError(
             f"task {task.name!r} has the single class {classes[0]!r} in split 'train'",
             "Label clips of another class, or drop the task.",

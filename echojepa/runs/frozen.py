@@ -6,10 +6,14 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from echojepa.encoders.custom import CustomSource
 from echojepa.encoders.ours import OurSource
 from echojepa.encoders.source import Source
+from echojepa.errors import CheckpointError, ConfigError, StorageError, first_line
 from echojepa.models.weights import is_encoder_folder
+from echojepa.probes.fitting import BASELINE
 from echojepa.runs.checkpoint import resolve, step_of
 from echojepa.runs.export import export_encoder
 
@@ -29,26 +33,39 @@ def compared(
 
     Raises:
         CheckpointError: a path is neither an encoder folder nor a run or checkpoint.
+        ConfigError: an encoder has the name of a twin, of a checkpoint or of the baseline.
+        StorageError: `folder` cannot be written.
     """
-    every = dict(encoders)
-    if ranked_run is not None:
-        found = sorted(Path(ranked_run, "checkpoints").glob("step_*"))
-        every |= {f"step {step_of(path)}": OurSource(path=str(path)) for path in found}
-    loadable = {name: _exported(source, folder / name) for name, source in every.items()}
-    if twin_seed is None:
-        return loadable
-    with_twins: dict[str, Source] = {}
-    for name, source in loadable.items():
-        with_twins[name] = source
-        if name in encoders and has_twin(source):
-            twin = source.model_copy(update={"random_seed": twin_seed})
-            with_twins[f"{name} (random weights)"] = twin
-    return with_twins
+    steps = {} if ranked_run is None else _checkpoints(Path(ranked_run))
+    twins = {
+        name: f"{name} (random weights)"
+        for name, source in encoders.items()
+        if twin_seed is not None and has_twin(source)
+    }
+    taken = encoders.keys() & {*steps, *twins.values(), BASELINE}
+    if taken:
+        raise ConfigError(
+            f"the name {min(taken)!r} is given to something else", "Choose another.", "encoders"
+        )
+    found: dict[str, Source] = {}
+    for name, source in {**encoders, **steps}.items():
+        found[name] = _exported(source, folder / name)
+        if name in twins:
+            found[twins[name]] = found[name].model_copy(update={"random_seed": twin_seed})
+    return found
 
 
 def has_twin(source: Source) -> bool:
     """Whether a source has weights that can be replaced by random ones."""
     return not source.untrained and not isinstance(source, CustomSource)
+
+
+def _checkpoints(run: Path) -> dict[str, Source]:
+    """Those that are left of a run, by name."""
+    found = sorted(run.glob("checkpoints/step_*"))
+    if not found:
+        raise CheckpointError("the run has no checkpoint to rank", "Name a run folder.", str(run))
+    return {f"step {step_of(path)}": OurSource(path=str(path)) for path in found}
 
 
 def _exported(source: Source, folder: Path) -> Source:
@@ -60,5 +77,11 @@ def _exported(source: Source, folder: Path) -> Source:
     if not isinstance(source, OurSource) or is_encoder_folder(Path(source.path)):
         return source
     checkpoint = resolve(Path(source.path))
-    shutil.rmtree(folder, ignore_errors=True)  # of an earlier moment of the run
-    return source.model_copy(update={"path": str(export_encoder(checkpoint, folder.absolute()))})
+    try:
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier moment of the run
+        export_encoder(checkpoint, folder)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(
+            f"the encoder cannot be exported: {first_line(error)}", "Free the folder.", str(folder)
+        ) from None
+    return source.model_copy(update={"path": str(folder.absolute())})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from support.bench import baseline_result, linear_result
 
+from echojepa.probes.linear import fit_linear
 from echojepa.probes.metrics import regression_metrics
 from echojepa.probes.tasks import Labels, Task
 
@@ -142,6 +145,20 @@ def test_rows_are_told_apart_by_split_not_by_place() -> None:
     np.testing.assert_array_equal(
         np.sort(mixed.predictions.truth), np.sort(plain.predictions.truth)
     )
+
+
+def test_a_slot_that_training_lacks_has_no_say() -> None:
+    features = noise()
+    features[:, 4] = np.nan
+    wild = features[180:].copy()
+    wild[:, 4] = 1e6
+    values, ones = fractions(noise())[:120], np.ones(120)
+    for known in (values, np.where(values > 55, "high", "low")):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            probe = fit_linear(features[:120], known, ones, lambda probe: probe.strength)
+        assert np.array_equal(probe(wild), probe(features[180:]))
+        assert np.isfinite(probe(wild)).all() and np.isfinite(probe.mean).all()
 
 
 def test_the_baseline_of_a_number_is_the_training_mean() -> None:

@@ -118,3 +118,13 @@ def test_its_size_is_known_beforehand(tmp_path: Path) -> None:
     fill({"a": made}, blocks([0, 1, 2], made))
     on_disk = sum(f.stat().st_size for f in tmp_path.glob("*.safetensors"))
     assert on_disk == pytest.approx(10 * SHAPE.num_bytes, abs=2000)  # three headers
+
+
+def test_a_shard_that_cannot_be_written_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    made = store(tmp_path)
+    (tmp_path / "00001.partial").mkdir()
+    with pytest.raises(StorageError, match="features cannot be written.*it goes on from here"):
+        fill({"a": made}, blocks([0, 1, 2], made))
+    (tmp_path / "00001.partial").rmdir()
+    fill({"a": made}, blocks(shards_to_fill({"a": made}), made))
+    assert np.array_equal(made.read().pooled, POOLED)

@@ -84,6 +84,14 @@ def test_labels_keep_order_and_type() -> None:
     assert classes.tolist() == ["A4C", "A2C", "A4C", "A2C", "A4C", "A2C"]
 
 
+def test_fractions_are_not_truncated() -> None:
+    """Neither as numbers nor as the names of classes."""
+    rows = table(lvef=[0.4, 0.6, 0.4, 0.6, 0.4, 0.6])
+    assert labels_of(rows, EF).values.tolist() == [0.4, 0.6] * 3
+    steps = VIEW.model_copy(update={"label": "lvef"})
+    assert labels_of(labelled_rows(rows, steps), steps).values.tolist() == ["0.4", "0.6"] * 3
+
+
 def test_text_is_no_number() -> None:
     task = EF.model_copy(update={"label": "view"})
     with pytest.raises(ManifestError, match="'view'"):
@@ -129,6 +137,30 @@ def test_a_study_has_one_label() -> None:
         labelled_rows(table(study_id=same), EF)
     assert len(labelled_rows(table(study_id=same), EF.model_copy(update={"level": "clip"}))) == 6
     assert len(labelled_rows(table(study_id=same, lvef=[1.0, 1.0, 3.0, 4.0, 5.0, 6.0]), EF)) == 6
+
+
+def test_a_study_has_one_patient() -> None:
+    """Ids that are numbered within each patient would mix them up."""
+    same = ["1", "2", "1", "2", "1", "2"]
+    by_study = VIEW.model_copy(update={"level": "study", "label": "sex"})
+    rows = table(study_id=same, sex=["f", "m"] * 3)
+    with pytest.raises(ManifestError, match=r"study '1' has clips of several patients; 2 such"):
+        labelled_rows(rows, by_study)
+    assert len(labelled_rows(rows, VIEW)) == 6
+
+
+def test_only_splits_that_are_asked_for_are_needed() -> None:
+    test = table().slice(4)
+    assert ids(labelled_rows(test, VIEW, ("test",))) == ["e", "f"]
+    with pytest.raises(ManifestError, match="in split 'train'"):
+        labelled_rows(test, VIEW)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../a", "a\\b"])
+def test_a_name_is_one_that_a_folder_can_have(name: str) -> None:
+    """Fitted probes lie in a folder of this name."""
+    with pytest.raises(ValidationError, match="name"):
+        Task(name=name, label="lvef", kind="regression")
 
 
 def test_groups_are_those_columns_that_there_are() -> None:

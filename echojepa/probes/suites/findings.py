@@ -1,7 +1,8 @@
 """All that an evaluation has found, and its files.
 
 OUT/
-  results.json           everything, with intervals, differences and what failed
+  results.json           everything, with intervals, differences and what failed; null is what is
+                         not defined, such as an area where all are of one class
   results.parquet        every test score of every group, a line each
   predictions.parquet    of every study or clip of the test split
   probes/TASK/NAME/      fitted probes
@@ -11,6 +12,7 @@ OUT/
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -120,14 +122,23 @@ class Findings:
         }
 
 
+def _strict(content: Any) -> Any:
+    """As JSON can say it: null in place of numbers that are not finite."""
+    if isinstance(content, dict):
+        return {key: _strict(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_strict(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
 def write_findings(findings: Findings, out: Path, facts: dict[str, Any]) -> None:
     """Write the tables of an evaluation. Raises `OSError`.
 
     Args:
         facts: what else `results.json` says.
     """
-    content = {**facts, **findings.described()}
-    (out / "results.json").write_text(json.dumps(content, indent=1))
+    content = _strict({**facts, **findings.described()})
+    (out / "results.json").write_text(json.dumps(content, indent=1, allow_nan=False))
     pq.write_table(score_table(findings.results), out / "results.parquet")
     predictions = [line for result in findings.results for line in lines_of(result)]
     pq.write_table(pa.Table.from_pylist(predictions), out / "predictions.parquet")

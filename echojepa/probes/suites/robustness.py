@@ -18,6 +18,7 @@ from echojepa.probes.fitting import BASELINE, Judged, Probe, ProbeResult, judge
 from echojepa.probes.intervals import Interval, intervals
 from echojepa.probes.metrics import HEADLINE, Floats
 from echojepa.probes.store import Features
+from echojepa.probes.tasks import require_labels, with_clips
 
 CLEAN = "clean"
 
@@ -52,19 +53,24 @@ def severity_points(
     rows: pa.Table,
     conditions: Mapping[str, Mapping[str, Features]],
 ) -> Iterator[SeverityPoint]:
-    """Judge the probes of one task under every condition.
+    """Judge the probes of one task under every condition; those whose encoders failed are left out.
 
     Args:
         baseline: of the task; it predicts the mean.
         rows: of the test split, usable by the task.
         conditions: features by encoder, by condition: `CLEAN` is the control, the others are
             named "KIND SEVERITY".
+
+    Raises:
+        ManifestError: no clip of the task can be read under every condition.
     """
     task = judged[0].labels.task
     every = [features for found in conditions.values() for features in found.values()]
     readable = set.intersection(*(features.readable() for features in every))
+    require_labels(with_clips(rows, readable), task, ("test",))
     examples = examples_of(rows, task, readable)
-    for one in judged:
+    encoders = set.intersection(*(set(found) for found in conditions.values()))
+    for one in (one for one in judged if one.encoder in encoders):
         first = Material(examples, conditions[CLEAN][one.encoder])
         known = judge(BASELINE, baseline, first, examples.labels)
         results = {
