@@ -19,6 +19,8 @@ from echojepa.encoders.echoprime import EchoPrimeNetwork, EchoPrimeSource
 from echojepa.encoders.source import NetworkEncoder
 from echojepa.errors import CheckpointError, ConfigError
 
+pytestmark = pytest.mark.integration  # Networks of full size: seconds each to build.
+
 SPEC, OUTPUTS = load_case("echoprime")
 ENTRIES = SPEC["checkpoint"]["tensors"]
 WHOLE = clip("A", 16, 224, 224)

@@ -17,6 +17,8 @@ from echojepa.encoders.panecho import PanEchoNetwork, PanEchoSource
 from echojepa.encoders.source import NetworkEncoder
 from echojepa.errors import CheckpointError
 
+pytestmark = pytest.mark.integration  # Networks of full size: seconds each to build.
+
 SPEC, OUTPUTS = load_case("panecho")
 ENTRIES = SPEC["checkpoint"]["tensors"]
 CASES = {

@@ -12,6 +12,8 @@ from echojepa.errors import ConfigError
 from echojepa.evaluate import evaluate
 from echojepa.pictures.evaluation import PageConfig
 
+pytestmark = pytest.mark.integration  # UMAP is compiled first, which takes seconds.
+
 
 @pytest.fixture(scope="module")
 def page(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> str:

@@ -12,6 +12,8 @@ from support.pages import Page
 from echojepa.errors import ManifestError
 from echojepa.pictures.umap import layout, silhouette, umap_section
 
+pytestmark = pytest.mark.integration  # UMAP is compiled first, which takes seconds.
+
 NUMBER = 60
 RNG = np.random.default_rng(0)
 IDS = [f"clip{i}" for i in range(NUMBER)]
