@@ -4,14 +4,14 @@ pytest -m soak tests/benchmarks/test_probe_grid.py -s
 
 Published: the frozen encoder runs again in every epoch, and every head norms, projects and steps by
 itself. Ours: the encoder runs once, its tokens are kept in a file, and all heads are one module.
-Same encoder, clips, heads, batches and number of threads.
+Same encoder, clips, heads and batches, on one thread each.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -30,9 +30,27 @@ from echojepa.randomness import Permutation
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1200)]
 VIT_SMALL = EncoderConfig(width=384, depth=12, num_heads=6)
 SIZE, FRAMES, TOKENS = 112, 16, 392
-TRAIN, VAL = 96, 32
+TRAIN, VAL = 48, 16
 GRID = GridConfig()
 BAR = 10.0
+
+
+class Clock(NamedTuple):
+    """Seconds on the wall, and of the processor, which other processes disturb less."""
+
+    wall: float
+    cpu: float
+
+    @classmethod
+    def now(cls) -> Clock:
+        return cls(time.perf_counter(), time.process_time())
+
+    def since(self) -> Clock:
+        now = Clock.now()
+        return Clock(now.wall - self.wall, now.cpu - self.cpu)
+
+    def __str__(self) -> str:
+        return f"{self.wall:.1f} s ({self.cpu:.1f} s of processor)"
 
 
 def random_clips() -> NDArray[np.uint8]:
@@ -47,25 +65,26 @@ def encode(encoder: VideoEncoder, clips: NDArray[np.uint8]) -> torch.Tensor:
 
 def our_way(
     encoder: VideoEncoder, clips: NDArray[np.uint8], known: Labels, file: Path
-) -> tuple[float, float]:
-    """Seconds of features, and of the whole fit from their file."""
-    began = time.perf_counter()
+) -> tuple[Clock, Clock]:
+    """What features take, and the whole fit from their file."""
+    began = Clock.now()
     shape = (len(clips), 1, TOKENS, VIT_SMALL.width)
     tokens = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
     for rows in in_batches(np.arange(len(clips)), GRID.batch):
         tokens[rows, 0] = encode(encoder, clips[rows])
     tokens.flush()
-    encoded = time.perf_counter()
+    encoded = began.since()
+    began = Clock.now()
     fit = fit_grid(GRID, ArraySamples(np.load(file, mmap_mode="r")), known)
-    done = time.perf_counter()
+    trained = began.since()
     assert [len(row.val) for row in fit.table] == [GRID.epochs] * 12
-    return encoded - began, done - encoded
+    return encoded, trained
 
 
 def published_epoch(
     encoder: VideoEncoder, clips: NDArray[np.uint8], alone: list[Alone], truth: torch.Tensor
-) -> float:
-    """Seconds of one epoch: every head steps on every batch, and is judged on val."""
+) -> Clock:
+    """What one epoch takes: every head steps on every batch, and is judged on val."""
     optimisers = [
         torch.optim.AdamW(
             head.module.parameters(), lr=head.settings.lr, weight_decay=head.settings.weight_decay
@@ -73,7 +92,7 @@ def published_epoch(
         for head in alone
     ]
     present = torch.ones(GRID.batch, 1, dtype=torch.bool)
-    began = time.perf_counter()
+    began = Clock.now()
     for rows in in_batches(Permutation(TRAIN, 0, 0)(np.arange(TRAIN)), GRID.batch):
         tokens = encode(encoder, clips[rows]).clone()[:, None]
         for head, optimiser in zip(alone, optimisers, strict=True):
@@ -88,11 +107,10 @@ def published_epoch(
             for number, head in enumerate(alone):
                 said = head.module(tokens, present[: len(rows)])[:, 0]
                 errors[number] += (said - truth[rows]).abs().sum()
-    return time.perf_counter() - began
+    return began.since()
 
 
 def test_a_grid_is_ten_times_faster_than_the_published_way(tmp_path: Path) -> None:
-    torch.set_num_threads(os.cpu_count() or 1)
     encoder = VideoEncoder(VIT_SMALL).eval().requires_grad_(False)
     clips = random_clips()
     values = np.random.default_rng(1).normal(55, 10, len(clips))
@@ -104,12 +122,15 @@ def test_a_grid_is_ten_times_faster_than_the_published_way(tmp_path: Path) -> No
     alone = [Alone(GRID, head, start, VIT_SMALL.width, (1, 1)) for head in range(len(GRID.heads))]
     truth = torch.from_numpy((values - values[:TRAIN].mean()) / values[:TRAIN].std()).float()
     epoch = published_epoch(encoder, clips, alone, truth)
-    ratio = epoch * GRID.epochs / (features + fit)
-    print(
-        f"\n{TRAIN} + {VAL} clips, {len(alone)} heads, {torch.get_num_threads()} threads\n"
-        f"published: one epoch measured, {epoch:.1f} s; times {GRID.epochs} that is "
-        f"{epoch * GRID.epochs:.0f} s\n"
-        f"ours: features {features:.1f} s, {GRID.epochs} epochs {fit:.1f} s (all measured)\n"
-        f"{ratio:.1f} times faster"
+    wall, cpu = (
+        GRID.epochs * theirs / (once + ours)
+        for theirs, once, ours in zip(epoch, features, fit, strict=True)
     )
-    assert ratio >= BAR
+    print(
+        f"\n{TRAIN} + {VAL} clips, {len(alone)} heads, {GRID.epochs} epochs, "
+        f"{torch.get_num_threads()} thread\n"
+        f"published: one epoch {epoch}, measured once and multiplied by {GRID.epochs}\n"
+        f"ours: features {features}, all {GRID.epochs} epochs {fit}\n"
+        f"{wall:.1f} times faster; {cpu:.1f} times less processor time"
+    )
+    assert wall >= BAR
