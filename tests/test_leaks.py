@@ -18,7 +18,7 @@ from support.paths import contents
 from support.ranks import pretrain_plain
 
 from echojepa.data.manifest.file import read_manifest, with_absolute_uris, write_manifest
-from echojepa.errors import ManifestError
+from echojepa.errors import IncompleteError, ManifestError
 from echojepa.evaluate import EvaluateConfig, evaluate
 from echojepa.probes.extraction import Columns, Extractor, Loader
 from echojepa.probes.fitting import ProbeResult
@@ -94,6 +94,22 @@ def test_what_the_first_run_had_seen_is_not_forgotten(tree: Tree, tmp_path: Path
     encoder = pretrained(tree, "train", tmp_path, "second")
     with pytest.raises(ManifestError, match="3 of 3 test patients"):
         evaluate(evaluation(encoder, tree, tmp_path / "out"), Here())
+
+
+def test_nor_is_a_transfer_to_patients_of_its_pretraining(tree: Tree, tmp_path: Path) -> None:
+    """The other manifest tests on those whom the encoder has learnt from."""
+    encoder = pretrained(tree, "val", tmp_path)
+    bench = Bench(encoder, Path(tree["data"]["manifest"]))
+    exchanged = {"train": "train", "test": "val", "val": "test"}
+    splits = [exchanged[s] for s in read_manifest(bench.manifest)["split"].to_pylist()]
+    other = changed_manifest(bench, tmp_path / "other", "split", splits)
+    here = Here()
+    config = bench.config(
+        tmp_path / "out", tasks=(EF,), twin_seed=None, transfers={"swapped": other}
+    )
+    with pytest.raises(IncompleteError, match="transfer swapped: 3 of 3 test patients were in the"):
+        evaluate(config, here)
+    assert here.num_blocks == 1  # of our own clips
 
 
 def test_an_encoder_of_unknown_origin_is_told_as_such(bench: Bench, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,7 +31,10 @@ def evaluate(file: ConfigFile, overrides: Overrides = None) -> None:
 def embed(
     encoder: Annotated[
         str,
-        typer.Argument(help="Encoder folder, or KIND:WEIGHTS such as panecho:panecho.pt."),
+        typer.Argument(
+            help="Encoder folder, KIND:WEIGHTS such as panecho:panecho.pt, or "
+            "custom:package.module:function."
+        ),
     ],
     manifest: Manifest,
     folder: Out,
@@ -41,8 +45,9 @@ def embed(
     from echojepa.launch.embed import EmbedJob, launch
 
     kind, separator, weights = encoder.partition(":")
-    named = f"kind: {kind}, weights: {weights}" if separator else f"kind: ours, path: {encoder}"
-    settings = [f"encoder={{{named}}}", f"manifest={manifest}", f"out={folder}"]
+    key = "factory" if kind == "custom" else "weights"
+    named = {"kind": kind, key: weights} if separator else {"kind": "ours", "path": encoder}
+    settings = as_settings(encoder=named, manifest=str(manifest), out=str(folder))
     num_clips, num_bad = launch(parse([*settings, *(overrides or [])], EmbedJob))
     out.print(f"{num_clips} clips, {num_bad} of them unreadable")
     out.print(folder / "clips.parquet")
@@ -62,10 +67,15 @@ def predict(
     from echojepa.config import parse
     from echojepa.launch.predict import PredictJob, launch
 
-    settings = [f"probe={probe}", f"manifest={manifest}", f"out={folder}"]
+    settings = as_settings(probe=str(probe), manifest=str(manifest), out=str(folder))
     table = launch(parse([*settings, *(overrides or [])], PredictJob))
     out.print(f"{len(table)} predictions")
     out.print(folder / "predictions.parquet")
+
+
+def as_settings(**values: Any) -> list[str]:
+    """Arguments as `key=value` settings; a folder may be called 2024 or `a: b`."""
+    return [f"{key}={json.dumps(value)}" for key, value in values.items()]
 
 
 def results_table(results: list[Any]) -> Table:
