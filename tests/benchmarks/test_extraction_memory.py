@@ -14,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from support.memory import resident_mib
 
+from echojepa.data.manifest.file import read_manifest, with_absolute_uris, write_manifest
 from echojepa.launch.phantom import launch
 from echojepa.models.encoder import EncoderConfig, VideoEncoder
 from echojepa.models.weights import save_encoder
@@ -26,9 +28,8 @@ from echojepa.on_ray.connect import ClusterConfig
 from echojepa.phantom import PhantomConfig
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
-MANY = PhantomConfig(
-    num_studies=1250, views=("A4C", "A2C", "PLAX", "PSAX-PM"), num_frames=8, size=48
-)
+SOME = PhantomConfig(num_studies=50, views=("A4C", "A2C", "PLAX", "PSAX-PM"), num_frames=8, size=48)
+NUM_COPIES = 25
 TINY = EncoderConfig(width=48, depth=2, num_heads=4, patch_size=8)
 CLIP = {"num_frames": 4, "fps": 12.0, "size": 48}
 ALLOWED_GROWTH = 0.15
@@ -53,7 +54,7 @@ def embedding(encoder: Path, manifest: Path, out: Path) -> subprocess.Popen[byte
 def sizes(process: subprocess.Popen[bytes]) -> dict[str, float]:
     """Resident MiB of the driver and of the largest actor."""
     children = psutil.Process(process.pid).children(recursive=True)
-    actors = [p.pid for p in children if "_MapWorker" in "".join(p.cmdline()[:1])]
+    actors = [p.pid for p in children if "MapWorker" in "".join(p.cmdline()[:1])]
     return {
         "driver": resident_mib(process.pid),
         "actors": max((resident_mib(pid) for pid in actors), default=0.0),
@@ -73,9 +74,23 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+def many_clips(folder: Path) -> Path:
+    """Two hundred videos under twenty-five names each: to whoever reads them, other clips."""
+    first = launch(SOME, folder / "phantom", ClusterConfig())
+    table = with_absolute_uris(read_manifest(first), first.parent)
+    (folder / "links").mkdir()
+    rows = []
+    for row in table.to_pylist():
+        for copy in range(NUM_COPIES):
+            link = folder / "links" / f"{copy}-{Path(row['uri']).name}"
+            link.hardlink_to(row["uri"])
+            names = {name: f"{row[name]}-{copy}" for name in ("clip_id", "study_id", "patient_id")}
+            rows.append({**row, **names, "uri": str(link)})
+    return write_manifest(pa.Table.from_pylist(rows, table.schema), folder / "manifest.parquet")
+
+
 def test_five_thousand_clips(tmp_path: Path) -> None:
-    launch(MANY, tmp_path / "phantom", ClusterConfig())
-    manifest = tmp_path / "phantom" / "manifest.parquet"
+    manifest = many_clips(tmp_path)
     torch.manual_seed(0)
     encoder = save_encoder(tmp_path / "encoder", TINY, VideoEncoder(TINY).state_dict(), CLIP, "")
     whole, broken = tmp_path / "whole", tmp_path / "broken"
