@@ -110,7 +110,7 @@ def test_an_unreadable_clip_is_absent_or_another_takes_its_place() -> None:
         ({"b2", "c1", "d2"}, []),
         (set[str](), []),
     ],
-    ids=str,
+    ids=("all", "without b1", "without d1", "a4 alone", "no slot's", "none"),
 )
 def test_a_study_without_a_clip_for_any_slot_is_no_example(
     readable: set[str], studies: list[str]
