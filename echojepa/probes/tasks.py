@@ -74,9 +74,8 @@ class Task(Strict):
     @property
     def by_study(self) -> bool:
         """Whether studies are judged."""
-        if self.slots:
-            return True
-        return (self.level or ("study" if self.kind == "regression" else "clip")) == "study"
+        usual = "study" if self.slots or self.kind == "regression" else "clip"
+        return (self.level or usual) == "study"
 
     @model_validator(mode="after")
     def _fitting(self) -> Task:
