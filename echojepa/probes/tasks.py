@@ -230,8 +230,7 @@ def _studies_of_several(rows: pa.Table, column: str) -> list[str]:
 
 
 def require_labels(rows: pa.Table, task: Task, splits: tuple[str, ...]) -> None:
-    """Raise `ManifestError` unless every split has a row, and train two classes to tell apart, if
-    it is one of them."""
+    """Raise `ManifestError` unless every split has a row, and train, if it is one, two classes."""
     for split in splits:
         if not pc.any(pc.equal(rows["split"], split)).as_py():
             raise ManifestError(
