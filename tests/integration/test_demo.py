@@ -48,7 +48,7 @@ def test_it_leaves_videos_a_run_an_encoder_and_results(demo: Path) -> None:
     assert {(r["task"], r["features"]) for r in results} == {
         (task, features)
         for task in ("ejection fraction", "view")
-        for features in ("pretrained", "random weights", "predict mean")
+        for features in ("pretrained", "pretrained (random weights)", "predict mean")
     }
     assert list((demo / "run" / "tensorboard").glob("events.out.tfevents.*"))
 
