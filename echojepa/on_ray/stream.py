@@ -14,7 +14,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
 import ray
@@ -25,8 +25,10 @@ from echojepa.data.block import BlockDecoder, Columns, DataConfig
 from echojepa.data.stream import Segment, StreamShape, segment_blocks
 from echojepa.on_ray.internals import ExecutionCallback
 from echojepa.on_ray.tasks import map_on_ray
-from echojepa.probes.extraction import Extractor, Loader
 from echojepa.randomness import Seeds
+
+if TYPE_CHECKING:  # decode actors live here, and probes would bring PyTorch into each of them
+    from echojepa.probes.extraction import Extractor, Loader
 
 _MAX_RESTARTS = 32
 """A decode actor is restarted this often, and a block retried; the crash journal makes progress."""
