@@ -19,8 +19,8 @@ from echojepa.data.manifest.file import manifest_fingerprint, scan_manifest
 from echojepa.data.manifest.schema import SPLITS
 from echojepa.encoders.kinds import AnyEncoder
 from echojepa.encoders.source import Source
-from echojepa.errors import IncompleteError, StorageError, UserError
-from echojepa.pictures.evaluation import Page, PageConfig, RunFacts
+from echojepa.errors import StorageError, UserError
+from echojepa.pictures.evaluation import Page, PageConfig
 from echojepa.pictures.report import write_report
 from echojepa.probes.examples import Material, examples_of
 from echojepa.probes.extraction import Executor, ExtractConfig, extract
@@ -52,8 +52,7 @@ from echojepa.probes.tasks import (
     usable,
     with_clips,
 )
-from echojepa.runs.folder import RunFolder, read_lines
-from echojepa.runs.frozen import compared
+from echojepa.runs.frozen import compared, run_facts
 
 
 class EvaluateConfig(ExtractConfig):
@@ -120,6 +119,18 @@ def rows_to_encode(config: EvaluateConfig) -> pa.Table:
 def evaluate(config: EvaluateConfig, executor: Executor) -> list[ProbeResult]:
     """Fit all probes, write results, predictions and the report; returns the results.
 
+    Raises:
+        UserError: as `find`.
+        IncompleteError: something failed; everything else is written.
+    """
+    findings = find(config, executor)
+    findings.raise_if_incomplete(config.out)
+    return findings.results
+
+
+def find(config: EvaluateConfig, executor: Executor) -> Findings:
+    """The same; returns all that was found, and what failed of it.
+
     What fails of one task, encoder or suite costs the others nothing.
 
     Raises:
@@ -127,9 +138,8 @@ def evaluate(config: EvaluateConfig, executor: Executor) -> list[ProbeResult]:
         CheckpointError: what is named as an encoder is none.
         ConfigError: two encoders would have the same name.
         StorageError: `out` cannot be written.
-        IncompleteError: something failed; everything else is written.
     """
-    run = _run_facts(config.run_dir)
+    run = run_facts(config.run_dir)
     evaluation = _Evaluation(config, executor)
     findings = evaluation.findings
     for task in config.tasks:
@@ -155,10 +165,7 @@ def evaluate(config: EvaluateConfig, executor: Executor) -> list[ProbeResult]:
         raise StorageError(
             f"results cannot be written: {error.strerror}", "Choose another `out`.", config.out
         ) from None
-    if findings.failed:
-        named = "; ".join(f"{name}: {error}" for name, error in findings.failed.items())
-        raise IncompleteError(f"failed: {named}", "Everything else is written.", config.out)
-    return findings.results
+    return findings
 
 
 class _Evaluation:
@@ -290,11 +297,3 @@ class _Evaluation:
             with self.findings.noting(f"transfer {name}, task {one.task.name}"):
                 found = transferred(others, one.judged, config.groups, config.overlap)
                 self.findings.transfers += found
-
-
-def _run_facts(run_dir: str | None) -> RunFacts | None:
-    if run_dir is None:
-        return None
-    folder = RunFolder(run_dir)
-    identity = folder.identity()
-    return RunFacts(folder.config_tree(), read_lines(folder.path / "metrics.jsonl"), identity)

@@ -5,7 +5,7 @@ start.py        how a run begins: resume, fork_from, init_from
 saver.py        when the loop saves
 checkpoint.py   whole, verified, visible all at once
 shards.py       state on disk that any world size reads
-frozen.py       which encoders an evaluation compares: folders, runs, checkpoints, twins
+frozen.py       what an evaluation takes from runs: encoders, checkpoints, twins, facts
 export.py       from a checkpoint to an encoder folder
 audit.py        proof that no sample was lost or doubled
 watcher.py      metrics, events, TensorBoard

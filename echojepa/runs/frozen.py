@@ -1,4 +1,4 @@
-"""Which encoders an evaluation compares: folders, runs, checkpoints, and their untrained twins."""
+"""What an evaluation takes from runs: encoders, checkpoints, untrained twins, facts of a run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from echojepa.encoders.ours import OurSource
 from echojepa.encoders.source import Source
 from echojepa.errors import CheckpointError, ConfigError, StorageError, first_line
 from echojepa.models.weights import is_encoder_folder
+from echojepa.pictures.evaluation import RunFacts
 from echojepa.probes.fitting import BASELINE
 from echojepa.runs.checkpoint import resolve, step_of
 from echojepa.runs.export import export_encoder
+from echojepa.runs.folder import RunFolder, read_lines
 
 
 def compared(
@@ -85,3 +87,12 @@ def _exported(source: Source, folder: Path) -> Source:
             f"the encoder cannot be exported: {first_line(error)}", "Free the folder.", str(folder)
         ) from None
     return source.model_copy(update={"path": str(folder.absolute())})
+
+
+def run_facts(run_dir: str | None) -> RunFacts | None:
+    """What a page says of a run, if one is named; raises `StorageError` if it is none."""
+    if run_dir is None:
+        return None
+    folder = RunFolder(run_dir)
+    identity = folder.identity()
+    return RunFacts(folder.config_tree(), read_lines(folder.path / "metrics.jsonl"), identity)

@@ -38,7 +38,7 @@ def full_report() -> Report:
         for i, name in enumerate((*NAMES, BASELINE))
     ]
     points = [
-        SeverityPoint(r.features, r.task.name, kind, s, r.test, r.intervals, s, (s, s), s)
+        SeverityPoint(r.features, r.task.name, kind, s, r.test, r.intervals, s, (s, s), s, {})
         for r in results
         for kind in ("shadow", "depth attenuation")
         for s in (0.0, 1.0)

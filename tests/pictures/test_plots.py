@@ -102,7 +102,7 @@ def test_the_shade_of_a_confusion_is_the_share_of_the_true_class() -> None:
 def test_tasks_without_points_have_no_panel() -> None:
     interval = {"mae": Interval(4.0, 6.0)}
     points = [
-        CurvePoint("ef", name, share, round(share * 80), {"mae": 5.0}, interval)
+        CurvePoint("ef", name, share, round(share * 80), {"mae": 5.0}, interval, {})
         for name in NAMES[:2]
         for share in (0.1, 0.5, 1.0)
     ]

@@ -30,6 +30,7 @@ def point(encoder: str, task: Task, kind: str, severity: float) -> SeverityPoint
         skill_lost=severity / 10,
         skill_lost_interval=Interval(severity / 10 - 0.02, severity / 10 + 0.02),
         relative_degradation=severity / 5,
+        drawn={},
     )
 
 

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from echojepa.data.problem import Problem
-from echojepa.errors import UserError
+from echojepa.errors import IncompleteError, UserError
 from echojepa.probes.examples import Examples
 from echojepa.probes.fitting import Judged, Probe, ProbeResult
 from echojepa.probes.leaks import Pretraining
@@ -75,6 +75,12 @@ class Findings:
         except UserError as error:
             self.failed[what] = error
 
+    def raise_if_incomplete(self, where: str) -> None:
+        """Raise `IncompleteError` if something failed; everything else is written at `where`."""
+        if self.failed:
+            named = "; ".join(f"{name}: {error}" for name, error in self.failed.items())
+            raise IncompleteError(f"failed: {named}", "Everything else is written.", where)
+
     @property
     def results(self) -> list[ProbeResult]:
         """Task by task, the baseline last."""
@@ -115,8 +121,8 @@ class Findings:
             "results": [described(result) for result in self.results],
             "differences": all_differences(self.results),
             "ranking": ranked(self.results),
-            "label_efficiency": [point._asdict() for point in self.label_curve],
-            "robustness": [point._asdict() for point in self.severity],
+            "label_efficiency": [point.described() for point in self.label_curve],
+            "robustness": [point.described() for point in self.severity],
             "transfers": [transfer.described() for transfer in self.transfers],
             "failed": {what: str(error) for what, error in self.failed.items()},
         }

@@ -10,13 +10,14 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from echojepa.probes.fitting import ProbeResult
 from echojepa.probes.intervals import Interval, intervals
+from echojepa.probes.metrics import Scores
 from echojepa.probes.tasks import Labels
 
 NUM_DRAWS = 3
@@ -37,6 +38,12 @@ class CurvePoint(NamedTuple):
     """Mean over the draws."""
     test_intervals: dict[str, Interval]
     """Over test patients, of that mean."""
+    drawn: Scores
+    """That mean in every draw of test patients, [R]; the same draws for all features."""
+
+    def described(self) -> dict[str, Any]:
+        """As plain JSON, without the draws."""
+        return {name: value for name, value in self._asdict().items() if name != "drawn"}
 
 
 def label_curve(
@@ -66,6 +73,7 @@ def label_curve(
                     for metric in results[0].test
                 },
                 test_intervals=intervals(scores),
+                drawn=scores,
             )
         )
     return points

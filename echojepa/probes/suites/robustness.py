@@ -8,7 +8,7 @@ always says the mean loses nothing. Both are told.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +16,12 @@ import pyarrow as pa
 from echojepa.probes.examples import Material, examples_of
 from echojepa.probes.fitting import BASELINE, Judged, Probe, ProbeResult, judge
 from echojepa.probes.intervals import Interval, intervals
-from echojepa.probes.metrics import HEADLINE, Floats
+from echojepa.probes.metrics import HEADLINE, Floats, Scores
 from echojepa.probes.store import Features
 from echojepa.probes.tasks import require_labels, with_clips
 
 CLEAN = "clean"
+SKILL_LOST = "skill_lost"
 
 
 class SeverityPoint(NamedTuple):
@@ -45,6 +46,12 @@ class SeverityPoint(NamedTuple):
     """Over test patients, of the paired difference."""
     relative_degradation: float
     """(error on these - error on clean clips) / error on clean clips."""
+    drawn: Scores
+    """`test` and `SKILL_LOST` in every draw of test patients, [R]; the same draws for all."""
+
+    def described(self) -> dict[str, Any]:
+        """As plain JSON, without the draws."""
+        return {name: value for name, value in self._asdict().items() if name != "drawn"}
 
 
 def severity_points(
@@ -96,7 +103,7 @@ def _point(
         _error(r.task.kind, np.array(r.test[score])) for r in (control, result, baseline)
     )
     drawn = [_error(r.task.kind, r.drawn[score]) for r in (control, result, baseline)]
-    lost = {"lost": (drawn[1] - drawn[0]) / drawn[2]}
+    lost = {SKILL_LOST: (drawn[1] - drawn[0]) / drawn[2]}
     return SeverityPoint(
         encoder=result.features,
         task=result.task.name,
@@ -105,8 +112,9 @@ def _point(
         test=result.test,
         test_intervals=result.intervals,
         skill_lost=float((after - before) / chance),
-        skill_lost_interval=intervals(lost)["lost"],
+        skill_lost_interval=intervals(lost)[SKILL_LOST],
         relative_degradation=_growth(float(before), float(after)),
+        drawn={**result.drawn, **lost},
     )
 
 
