@@ -23,7 +23,7 @@ LAYERS = (
     {"pictures"},
     {"runs"},
     {"pretrain", "evaluate", "embed", "predict"},
-    {"replay"},
+    {"replay", "benchmark"},
     {"on_ray"},
     {"launch"},
     {"cli", "ray_jobs"},

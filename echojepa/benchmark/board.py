@@ -100,9 +100,7 @@ class Board:
         return {seed: found[measure] for seed, found in known.items() if measure in found}
 
 
-def board_of(
-    by_encoder: Mapping[str, Measured], encoders: Mapping[str, tuple[str, int]]
-) -> Board:
+def board_of(by_encoder: Mapping[str, Measured], encoders: Mapping[str, tuple[str, int]]) -> Board:
     """Sort what was measured by arm and seed.
 
     Args:

@@ -1,7 +1,7 @@
 """Equal cost: how many steps every arm gets, and what becomes of its schedules.
 
-The budget is what the reference costs: its steps, times what one of them costs. An arm gets its share
-of it, less what its target has cost, and as many whole steps as come closest.
+The budget is what the reference costs: its steps, times what one of them costs. An arm gets its
+share of it, less what its target has cost, and as many whole steps as come closest.
 
     steps = round((budget x share - cost of the target's run) / cost of a step)
 

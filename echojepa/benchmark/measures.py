@@ -144,7 +144,8 @@ def in_tables(measures: list[Measure], kinds: Mapping[str, str]) -> dict[str, li
     """
     few = [m.detail for m in measures if m.condition == "few labels"]
     fewest = min(few, key=float) if few else None
-    main, beyond = [], []
+    main: list[Measure] = []
+    beyond: list[Measure] = []
     for m in measures:
         headline = m.metric == HEADLINE[kinds[m.task]]
         if m.condition == "test" and (headline or m.metric == "r2"):

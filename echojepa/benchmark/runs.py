@@ -34,8 +34,9 @@ class RunRecord(NamedTuple):
         names = [name for line in self.curves for name in line if name.endswith(ending)]
         if not names:
             return []
-        return [(int(line["step"]), float(line[names[0]])) for line in self.curves
-                if names[0] in line]
+        return [
+            (int(line["step"]), float(line[names[0]])) for line in self.curves if names[0] in line
+        ]
 
 
 def record_of(run: Path) -> RunRecord:
@@ -60,8 +61,10 @@ def _seconds(curves: Sequence[Mapping[str, Any]]) -> float:
     """Every line tells the mean of the steps since the one before."""
     before = [0, *(int(line["step"]) for line in curves)]
     return float(
-        sum(line["step_seconds"] * (int(line["step"]) - start)
-            for start, line in zip(before, curves, strict=False))
+        sum(
+            line["step_seconds"] * (int(line["step"]) - start)
+            for start, line in zip(before, curves, strict=False)
+        )
     )
 
 

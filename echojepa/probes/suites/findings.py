@@ -128,12 +128,12 @@ class Findings:
         }
 
 
-def _strict(content: Any) -> Any:
+def finite(content: Any) -> Any:
     """As JSON can say it: null in place of numbers that are not finite."""
     if isinstance(content, dict):
-        return {key: _strict(value) for key, value in content.items()}
+        return {key: finite(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_strict(value) for value in content]
+        return [finite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
@@ -143,7 +143,7 @@ def write_findings(findings: Findings, out: Path, facts: dict[str, Any]) -> None
     Args:
         facts: what else `results.json` says.
     """
-    content = _strict({**facts, **findings.described()})
+    content = finite({**facts, **findings.described()})
     (out / "results.json").write_text(json.dumps(content, indent=1, allow_nan=False))
     pq.write_table(score_table(findings.results), out / "results.parquet")
     predictions = [line for result in findings.results for line in lines_of(result)]
