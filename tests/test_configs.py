@@ -33,6 +33,7 @@ SITE = {
     "pretrain": ["run_dir=run", "data.manifest=manifest.parquet"],
     "evaluate": ["encoders.pretrained.path=encoder", "manifest=manifest.parquet", "out=out"],
     "sweep": ["out=out"],
+    "benchmark": ["out=out"],
 }
 
 
@@ -43,6 +44,7 @@ def files(folder: str) -> list[Path]:
 
 def model_of(folder: str) -> type[Strict]:
     """What a folder's files describe. Ray is imported here, late, because that takes seconds."""
+    from echojepa.launch.benchmark_arms import BenchmarkJob
     from echojepa.launch.evaluate import EvaluateJob
     from echojepa.launch.pretrain import PretrainJob
     from echojepa.launch.sweep import SweepJob
@@ -52,6 +54,7 @@ def model_of(folder: str) -> type[Strict]:
         "pretrain": PretrainJob,
         "evaluate": EvaluateJob,
         "sweep": SweepJob,
+        "benchmark": BenchmarkJob,
     }
     return models[folder]
 
@@ -125,7 +128,7 @@ def test_recipes_build_with_the_published_number_of_parameters(path: Path) -> No
         predictor = Predictor(job.model.predictor, job.model.encoder)
     millions = sum(p.numel() for p in encoder.parameters()) / 1e6
     size = next((m for name, m in PUBLISHED_MILLIONS.items() if path.stem.startswith(name)), None)
-    assert (size is None) == (path.stem == "demo")
+    assert (size is None) == (path.stem in ("demo", "bench_small", "bench_large"))
     if size is not None:
         assert millions == pytest.approx(size, rel=0.001 if size > 1000 else 0.02)
         blocks = sum(p.numel() for p in predictor.predictor_blocks.parameters()) / 1e6

@@ -99,25 +99,30 @@ class BenchmarkConfig(Strict):
         return self
 
     def _check_targets(self) -> None:
-        for name, arm in self.pretrained.items():
+        arms = self._pretrained
+        for name, arm in arms.items():
             seen = [name]
             while arm.target_of is not None:
-                if arm.target_of not in self.pretrained:
+                if arm.target_of not in arms:
                     raise ValueError(f"target_of {arm.target_of!r} is no pretrained arm")
                 seen.append(arm.target_of)
                 if len(set(seen)) < len(seen):
                     raise ValueError(f"target_of goes round in a circle: {' -> '.join(seen)}")
-                arm = self.pretrained[arm.target_of]
+                arm = arms[arm.target_of]
+
+    @property
+    def _pretrained(self) -> dict[str, PretrainedArm]:
+        return {name: arm for name, arm in self.arms.items() if isinstance(arm, PretrainedArm)}
 
     @property
     def pretrained(self) -> dict[str, PretrainedArm]:
         """Arms that are pretrained, every one after its target."""
-        arms = {n: arm for n, arm in self.arms.items() if isinstance(arm, PretrainedArm)}
+        arms = self._pretrained
         ordered: dict[str, PretrainedArm] = {}
 
         def add(name: str) -> None:
             target = arms[name].target_of
-            if target in arms and target not in ordered and target != name:
+            if target is not None:
                 add(target)
             ordered.setdefault(name, arms[name])
 

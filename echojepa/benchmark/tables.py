@@ -16,6 +16,11 @@ from echojepa.probes.tasks import Task
 Runs = Mapping[tuple[str, int], RunRecord]
 """By arm and seed."""
 ABSENT = "–"
+_PLANNED = ("arm", "GFLOP per step", "steps", "clips", "TFLOP of a run")
+_COST_NOTE = (
+    "Floating-point operations of the training steps, matrix products and attention, counted from "
+    "sizes; those of a run include its target's."
+)
 
 
 class Cell(NamedTuple):
@@ -91,30 +96,36 @@ def difference_table(
     return Table(f"Differences to {minus}", note, heads, rows)
 
 
+def plan_table(plan: Sequence[PlannedArm], num_seeds: int) -> Table:
+    """What every arm will be given."""
+    rows = [[*_planned(arm), Cell(str(num_seeds))] for arm in plan]
+    return Table("Plan", _COST_NOTE, [Cell(head) for head in (*_PLANNED, "seeds")], rows)
+
+
 def cost_table(plan: Sequence[PlannedArm], runs: Runs) -> Table:
-    """What was planned, and what the runs took."""
+    """What every arm was given, and what its runs took."""
     rows = []
     for arm in plan:
         done = [record for (name, _), record in runs.items() if name == arm.name]
         seconds = sum(record.seconds for record in done) / len(done) if done else None
-        rows.append(
-            [
-                Cell(arm.name, f"after {arm.target.name}" if arm.target else ""),
-                Cell(f"{arm.step.flops / 1e9:,.1f}"),
-                Cell(f"{arm.num_steps:,}"),
-                Cell(f"{arm.num_steps * arm.step.num_clips:,}"),
-                Cell(f"{arm.total('flops') / 1e12:,.2f}"),
-                Cell(ABSENT if seconds is None else f"{seconds:,.0f}"),
-                Cell(str(len(done))),
-            ]
-        )
-    heads = ["arm", "GFLOP per step", "steps", "clips", "TFLOP of a run", "seconds", "runs done"]
+        took = Cell(ABSENT if seconds is None else f"{seconds:,.0f}")
+        rows.append([*_planned(arm), took, Cell(str(len(done)))])
     note = (
-        "Floating-point operations of the training steps, matrix products and attention, counted "
-        "from sizes; those of a run include its target's. Seconds are the mean of one run by "
-        "itself, on this machine, with its online probes."
+        f"{_COST_NOTE} Seconds are the mean of one run by itself, on this machine, with its online "
+        "probes."
     )
-    return Table("Costs", note, [Cell(head) for head in heads], rows)
+    heads = [Cell(head) for head in (*_PLANNED, "seconds", "runs done")]
+    return Table("Costs", note, heads, rows)
+
+
+def _planned(arm: PlannedArm) -> list[Cell]:
+    return [
+        Cell(arm.name, f"after {arm.target.name}" if arm.target else ""),
+        Cell(f"{arm.step.flops / 1e9:,.2f}"),
+        Cell(f"{arm.num_steps:,}"),
+        Cell(f"{arm.num_steps * arm.step.num_clips:,}"),
+        Cell(f"{arm.total('flops') / 1e12:,.3f}"),
+    ]
 
 
 def _head(measure: Measure, tasks: Mapping[str, Task]) -> Cell:

@@ -3,6 +3,7 @@
 main.py       the app, and the commands that run jobs
 common.py     arguments that commands share
 evaluation.py  judge frozen encoders, embed, predict
+benchmark.py  ways of pretraining at equal cost
 runs.py       what a run has done, and one step of it once more
 settings.py   every setting of a job
 manifest.py   check, split, describe, import manifests

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from echojepa.cli import benchmark as benchmark_commands
 from echojepa.cli import cluster as cluster_commands
 from echojepa.cli import evaluation as evaluation_commands
 from echojepa.cli import manifest as manifest_commands
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.add_typer(manifest_commands.app, name="manifest")
 for part in (
     evaluation_commands,
+    benchmark_commands,
     run_commands,
     settings_commands,
     weights_commands,

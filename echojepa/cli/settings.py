@@ -29,6 +29,7 @@ class Job(StrEnum):
     EMBED = "embed"
     PREDICT = "predict"
     SWEEP = "sweep"
+    BENCHMARK = "benchmark"
     PHANTOM = "phantom"
     MANIFEST = "manifest"
     IMPORT_WEIGHTS = "import-weights"
@@ -80,6 +81,10 @@ def model_of(job: Job) -> type[Strict]:
         from echojepa.launch.sweep import SweepJob
 
         return SweepJob
+    if job is Job.BENCHMARK:
+        from echojepa.launch.benchmark_arms import BenchmarkJob
+
+        return BenchmarkJob
     if job is Job.PHANTOM:
         from echojepa.phantom.config import PhantomConfig
 

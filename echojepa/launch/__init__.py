@@ -7,5 +7,7 @@ predict.py   predictions of a fitted probe
 sweep.py      hyperparameter search
 manifest.py   files of a manifest, looked at by a cluster
 phantom.py    phantom studies and their gallery
+benchmark.py  ways of pretraining at equal cost, judged alike
+benchmark_arms.py  its arms as pretraining jobs
 demo.py       the whole story on one machine
 """

@@ -24,6 +24,7 @@ COMMANDS = (
     "manifest",
     "pretrain",
     "sweep",
+    "benchmark",
     "evaluate",
     "export",
     "import-weights",
