@@ -21,6 +21,7 @@ train/          ONE OPTIMISER STEP
 probes/         what a frozen encoder is worth
 pictures/       pictures and pages
 runs/           everything on disk about a run
+benchmark/      ways of pretraining at equal cost, judged alike
 on_ray/         every detail of Ray
 launch/         one file per job
 cli/            the console command

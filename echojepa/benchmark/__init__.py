@@ -2,6 +2,7 @@
 
 config.py    arms, seeds, what "equal" means
 matching.py  how many steps every arm gets
+held_out.py  patients whom nothing learns from, such as children
 runs.py      what runs have cost, and how they went
 order.py     did all arms see the same clips?
 measures.py  what an evaluation says of every encoder, with its draws of patients

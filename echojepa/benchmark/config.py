@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -33,11 +33,20 @@ class UntrainedArm(Strict):
     kind: Literal["untrained"]
     settings: tuple[str, ...] = ()
     """key=value settings of the pretraining config that are this arm's own."""
-    shown: Literal[True] = True
+    shown: ClassVar[bool] = True
     """It is always judged: nothing else can be done with it."""
 
 
 AnyArm = Annotated[PretrainedArm | UntrainedArm, Field(discriminator="kind")]
+
+
+class HeldOut(Strict):
+    """A group of patients."""
+
+    column: str
+    """Text column of the manifest."""
+    values: tuple[str, ...] = Field(min_length=1)
+    """The group has one of these in it."""
 
 
 class BenchmarkConfig(Strict):
@@ -53,6 +62,9 @@ class BenchmarkConfig(Strict):
     """key=value settings of it."""
     manifest: str | None = None
     """A manifest that is there already."""
+    held_out: dict[FolderName, HeldOut] = Field({})
+    """Groups of patients whom no arm is pretrained on and no probe is fitted on, each under a name
+    of its own. Probes are judged on their test split as on other people's patients."""
     pretrain: str
     """Pretraining config that all arms share, relative to this working directory. An objective that
     differs between arms belongs into their own settings."""
@@ -83,6 +95,8 @@ class BenchmarkConfig(Strict):
     def _consistent(self) -> BenchmarkConfig:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds holds a seed twice")
+        if "rest" in self.held_out:
+            raise ValueError("held_out has the group 'rest', which is what the others are called")
         if BASELINE in self.arms:
             raise ValueError(f"{BASELINE!r} is what the probe without pixels is called")
         if (self.phantom is None) == (self.manifest is None):

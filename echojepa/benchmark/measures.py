@@ -39,8 +39,13 @@ class Measure(NamedTuple):
         return self.metric in _LOWER_IS_BETTER
 
     def __str__(self) -> str:
-        detail = f" ({self.detail})" if self.detail else ""
-        where = "" if self.condition == "test" else f", {self.condition}{detail}"
+        where = {
+            "test": "",
+            "few labels": f", {self.detail} of the labels",
+            "corrupted": f", {self.detail}",
+            "unseen machine": f", unseen machine {self.detail}",
+            "other patients": f", {self.detail}",
+        }[self.condition]
         return f"{self.task} {self.metric.replace('_', ' ')}{where}"
 
 

@@ -33,6 +33,7 @@ def bars(board: Board, measures: Sequence[Measure], look_of: Mapping[str, Look])
         axes.set_ylim(len(names) - 0.5, -0.5)  # the first arm on top
         better = "lower" if measure.lower_is_better else "higher"
         axes.set_xlabel(f"{better} is better")
+        axes.locator_params(axis="x", nbins=5)
         name_panel(axes, str(measure))
         axes.grid(axis="x", alpha=0.25)
     return image(figure, "scores of all arms")

@@ -81,18 +81,19 @@ def score_table(
 def difference_table(
     board: Board, minus: str, measures: Sequence[Measure], tasks: Mapping[str, Task]
 ) -> Table:
-    """What every arm has more than one of them."""
+    """What every arm has more than one of them: rows are measures, columns arms."""
+    arms = [name for name in board.arms if name != minus]
     rows = []
-    for arm in (name for name in board.arms if name != minus):
-        found = [board.difference(arm, minus, measure) for measure in measures]
+    for measure in measures:
+        found = [board.difference(arm, minus, measure) for arm in arms]
         cells = [_score_cell(d, strong=d is not None and d.is_clear, sign=True) for d in found]
-        rows.append([Cell(arm), *cells])
+        rows.append([_head(measure, tasks), *cells])
     note = (
         f"Paired differences to {minus}, over the same patients and seeds. Bold: the 95% interval "
         "holds no zero, and all seeds agree on the sign. Nothing is corrected for the number of "
         "comparisons."
     )
-    heads = [Cell("arm"), *(_head(m, tasks) for m in measures)]
+    heads = [Cell("measure"), *(Cell(arm) for arm in arms)]
     return Table(f"Differences to {minus}", note, heads, rows)
 
 

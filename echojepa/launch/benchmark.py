@@ -20,6 +20,7 @@ from rich.console import Console
 
 from echojepa.benchmark.board import board_of
 from echojepa.benchmark.config import UntrainedArm
+from echojepa.benchmark.held_out import REST, cut_manifest
 from echojepa.benchmark.matching import PlannedArm
 from echojepa.benchmark.measures import measured
 from echojepa.benchmark.order import SameOrder, clips_seen, same_order
@@ -98,11 +99,13 @@ class _Benchmark:
             self._arms.plan()
 
     def film(self) -> None:
-        """Write the phantom, or what is missing of it."""
+        """Write the phantom, or what is missing of it, and the manifests of who is held out."""
         if self._job.phantom is not None:
             self._console.rule("phantom hearts, filmed")
             hearts = load(self._job.phantom, self._job.phantom_settings, PhantomConfig)
             phantom.launch(hearts, self._out / "phantom", self.cluster)
+        if self._job.held_out:
+            cut_manifest(_source(self._job), self._job.held_out, self._out / "manifests")
 
     def pretrain(self) -> None:
         """All arms and seeds, every arm after its target."""
@@ -198,6 +201,10 @@ class _Benchmark:
             f"out={json.dumps(str(self._out / 'evaluation'))}",
             f"manifest={json.dumps(_manifest(self._job))}",
             "twin_seed=null",
+            *(
+                f"transfers.{name}={json.dumps(str(self._out / 'manifests' / f'{name}.parquet'))}"
+                for name in self._job.held_out
+            ),
         ]
         job = load(self._job.evaluate, settings, EvaluateJob)
         if len(job.probes) > 1:
@@ -233,10 +240,16 @@ def _absolute(job: BenchmarkJob) -> BenchmarkJob:
     return job.model_copy(update={"out": str(Path(job.out).resolve())})
 
 
-def _manifest(job: BenchmarkJob) -> str:
-    """Where it is, or will be."""
+def _source(job: BenchmarkJob) -> str:
+    """The manifest of all patients: where it is, or will be."""
     own = Path(job.out) / "phantom" / "manifest.parquet"
     return str(own if job.manifest is None else Path(job.manifest).resolve())
+
+
+def _manifest(job: BenchmarkJob) -> str:
+    """The manifest that everything learns from."""
+    rest = Path(job.out) / "manifests" / f"{REST}.parquet"
+    return str(rest) if job.held_out else _source(job)
 
 
 def _is_finished(job: BenchmarkJob, out: Path) -> bool:

@@ -34,7 +34,7 @@ class TuningConfig(Strict):
 
     num_trials: int = Field(0, ge=0)
     """Trials of every arm, all to their end; 0 searches nothing."""
-    search: dict[FolderName, tuple[Dimension, ...]] = Field(default_factory=dict)
+    search: dict[FolderName, tuple[Dimension, ...]] = Field({})
     """By arm, the settings that are searched."""
     share: float = Field(1.0, gt=0, le=1)
     """Length of a trial, as part of the arm's run."""

@@ -41,7 +41,9 @@ def test_another_objective_and_length_see_the_same_clips_and_another_seed_does_n
     assert "another seed from sample" in str(apart)
 
 
-def test_a_record_that_lacks_a_sample_is_no_proof(tiny_tree: dict[str, Any], tmp_path: Path) -> None:
+def test_a_record_that_lacks_a_sample_is_no_proof(
+    tiny_tree: dict[str, Any], tmp_path: Path
+) -> None:
     folder = run(tiny_tree, tmp_path / "run")
     (record,) = (folder / "samples").glob("*.jsonl")
     lines = record.read_text().splitlines(keepends=True)
