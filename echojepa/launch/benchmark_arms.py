@@ -92,13 +92,15 @@ class ArmJobs:
         Raises:
             ConfigError: as `load`.
         """
-        config = self._job.arms[arm]
-        settings = [*self._job.settings, *config.settings]
+        run_dir = _settings({"run_dir": str(self.run_dir(arm, seed))})
+        return load(self._job.pretrain, [*self._own(arm, seed, target), *run_dir], PretrainJob)
+
+    def _own(self, arm: str, seed: int, target: Path | None) -> list[str]:
+        """Settings of all runs of an arm from one seed."""
+        known: dict[str, Any] = {"data.manifest": self._manifest, "seed": seed}
         if target is not None:
-            settings.append(f"objective.target={json.dumps(str(target))}")
-        own = {"run_dir": str(self.run_dir(arm, seed)), "data.manifest": self._manifest}
-        settings += [f"{key}={json.dumps(value)}" for key, value in own.items()]
-        return load(self._job.pretrain, [*settings, f"seed={seed}"], PretrainJob)
+            known["objective.target"] = str(target)
+        return [*self._job.settings, *self._job.arms[arm].settings, *_settings(known)]
 
     def tuned(self, arm: str, seed: int) -> PretrainJob:
         """The same with its real target, and with what a search has found."""
@@ -155,23 +157,16 @@ class ArmJobs:
         best = self._best_file(arm)
         if not tuning.num_trials or best.is_file():
             return
-        base = self.base(arm, seed, self._target(arm, seed))
+        target = self._target(arm, seed)
+        base = self.base(arm, seed, target)
         length = max(1, round(planned.num_steps * tuning.share))
         if base.probe is None:
             raise ConfigError("tuning needs the online probe", "Set `probe`.", self._job.pretrain)
         task, better = base.probe.task, {"regression": "r2", "classification": "balanced_accuracy"}
-        target = base.model_dump(mode="json")["objective"].get("target")
         search = SweepJob(
             out=str(best.parent),
             base=self._job.pretrain,
-            overrides=(
-                *self._job.settings,
-                *self._job.arms[arm].settings,
-                *([f"objective.target={json.dumps(target)}"] if target else []),
-                f"data.manifest={json.dumps(self._manifest)}",
-                f"seed={seed}",
-                *stretched(base, length),
-            ),
+            overrides=(*self._own(arm, seed, target), *stretched(base, length)),
             search=tuning.search[arm],
             metric=f"probe/{task.name}_{better[task.kind]}",
             num_trials=tuning.num_trials,

@@ -25,7 +25,10 @@ pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ray_cluster")]
 OBJECTIVE = (
     "objective={{kind: jepa, masks: {{generators: [{{num_blocks: {}, spatial_scale: 0.3}}]}}}}"
 )
-BROKEN = 'arms.broken={kind: pretrained, settings: ["data.where.views=[NO SUCH VIEW]"]}'
+BROKEN = (
+    f'arms.broken={{kind: pretrained, settings: ["{OBJECTIVE.format(1)}", '
+    '"data.where.views=[NO SUCH VIEW]"]}'
+)
 
 
 @pytest.fixture(scope="module")
