@@ -2,7 +2,8 @@
 
 An interval says how far the mean over these seeds would move with other test patients; how far it
 would move with other seeds, the spread says. A difference counts as *clear* if its interval holds
-no zero and every seed agrees on its sign; nothing is corrected for the number of comparisons.
+no zero and every seed agrees on its sign, of two seeds at least and of ten patients: intervals from
+fewer are too short. Nothing is corrected for the number of comparisons.
 
 Shapes: R draws of patients.
 """
@@ -20,6 +21,8 @@ from echojepa.probes.fitting import BASELINE
 from echojepa.probes.intervals import Interval, intervals
 
 BySeed = Mapping[int, Measured]
+FEWEST_SEEDS, FEWEST_PATIENTS = 2, 10
+"""Below, no difference is clear."""
 ANY_SEED = 0
 """Of the baseline, which has no weights to draw."""
 
@@ -31,6 +34,7 @@ class Score(NamedTuple):
     interval: Interval
     """Over patients, of that mean."""
     by_seed: dict[int, float]
+    num_patients: int
 
     @property
     def spread(self) -> float | None:
@@ -41,7 +45,8 @@ class Score(NamedTuple):
     def is_clear(self) -> bool:
         """Whether a difference is one."""
         signs = {np.sign(value) for value in self.by_seed.values()}
-        return self.interval.excludes_zero and len(signs) == 1
+        enough = len(self.by_seed) >= FEWEST_SEEDS and self.num_patients >= FEWEST_PATIENTS
+        return enough and self.interval.excludes_zero and len(signs) == 1
 
 
 def over_seeds(drawn: Mapping[int, Drawn]) -> Score:
@@ -49,7 +54,8 @@ def over_seeds(drawn: Mapping[int, Drawn]) -> Score:
     draws = np.mean([one.draws for one in drawn.values()], axis=0)
     by_seed = {seed: one.value for seed, one in drawn.items()}
     mean = float(np.mean(list(by_seed.values())))
-    return Score(mean, intervals({"mean": draws})["mean"], by_seed)
+    num_patients = min(one.num_patients for one in drawn.values())
+    return Score(mean, intervals({"mean": draws})["mean"], by_seed, num_patients)
 
 
 @dataclass(frozen=True)
@@ -77,11 +83,7 @@ class Board:
             one = dict.fromkeys(other, one[ANY_SEED])
         if minus == BASELINE and other:
             other = dict.fromkeys(one, other[ANY_SEED])
-        paired = {
-            seed: Drawn(one[seed].value - other[seed].value, one[seed].draws - other[seed].draws)
-            for seed in one
-            if seed in other
-        }
+        paired = {seed: one[seed].minus(other[seed]) for seed in one if seed in other}
         return over_seeds(paired) if paired else None
 
     def clear_winner(self, measure: Measure) -> str | None:
@@ -132,7 +134,7 @@ def lines_of(board: Board, opponents: Sequence[str]) -> Iterable[dict[str, objec
 def _lines(
     arm: str, measure: Measure, minus: str | None, score: Score
 ) -> Iterable[dict[str, object]]:
-    whole = {"arm": arm, "minus": minus, **measure._asdict()}
+    whole = {"arm": arm, "minus": minus, **measure._asdict(), "num_patients": score.num_patients}
     low, high = score.interval
     for seed, value in score.by_seed.items():
         yield {**whole, "seed": seed, "value": value, "low": None, "high": None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from echojepa.config import FolderName, Strict
 from echojepa.probes.fitting import BASELINE
@@ -16,6 +16,8 @@ class PretrainedArm(Strict):
     """A way of pretraining."""
 
     kind: Literal["pretrained"]
+    objective: dict[str, JsonValue] | None = None
+    """The `objective` section of this arm, in place of the one that the pretraining config has."""
     settings: tuple[str, ...] = ()
     """key=value settings of the pretraining config that are this arm's own."""
     share: float = Field(1.0, gt=0, le=1)
@@ -66,8 +68,7 @@ class BenchmarkConfig(Strict):
     """Groups of patients whom no arm is pretrained on and no probe is fitted on, each under a name
     of its own. Probes are judged on their test split as on other people's patients."""
     pretrain: str
-    """Pretraining config that all arms share, relative to this working directory. An objective that
-    differs between arms belongs into their own settings."""
+    """Pretraining config that all arms share, relative to this working directory."""
     settings: tuple[str, ...] = ()
     """key=value settings of it, for all arms."""
     arms: dict[FolderName, AnyArm] = Field(min_length=1)

@@ -15,6 +15,7 @@ import numpy as np
 
 from echojepa.probes.intervals import patient_draws
 from echojepa.probes.metrics import HEADLINE, Floats, Scores
+from echojepa.probes.predictions import Predictions
 from echojepa.probes.suites.findings import Findings, TaskFindings
 from echojepa.probes.suites.robustness import SKILL_LOST
 
@@ -55,6 +56,13 @@ class Drawn(NamedTuple):
     value: float
     draws: Floats
     """The same in every draw of test patients, [R]."""
+    num_patients: int
+    """So many there are."""
+
+    def minus(self, other: Drawn) -> Drawn:
+        """The difference, paired by patients."""
+        draws = self.draws - other.draws
+        return Drawn(self.value - other.value, draws, min(self.num_patients, other.num_patients))
 
 
 Measured = Mapping[Measure, Drawn]
@@ -77,26 +85,31 @@ class _Where(NamedTuple):
     encoder: str
     task: str
     condition: Condition
-    detail: str = ""
+    detail: str
+    num_patients: int
 
 
 def _all(findings: Findings) -> Iterator[tuple[str, Measure, Drawn]]:
+    counts = {name: _count(one.worth.predictions) for name, one in findings.tasks.items()}
     for result in findings.results:
-        where = _Where(result.features, result.task.name, "test")
+        where = _Where(result.features, result.task.name, "test", "", _count(result.predictions))
         yield from _scores(where, result.test, result.drawn)
     for one in findings.tasks.values():
         yield from _on_unseen_machines(one)
     for point in findings.label_curve:
-        where = _Where(point.features, point.task, "few labels", f"{point.share:g}")
+        where = _Where(
+            point.features, point.task, "few labels", f"{point.share:g}", counts[point.task]
+        )
         yield from _scores(where, point.test, point.drawn)
     for worse in (point for point in findings.severity if point.severity > 0):
         detail = f"{worse.kind} {worse.severity:g}"
-        where = _Where(worse.encoder, worse.task, "corrupted", detail)
+        where = _Where(worse.encoder, worse.task, "corrupted", detail, counts[worse.task])
         values = {**worse.test, SKILL_LOST: worse.skill_lost}
         yield from _scores(where, values, worse.drawn)
     for other in findings.transfers:
         result, detail = other.result, f"{other.target}, {other.calibration}"
-        where = _Where(result.features, result.task.name, "other patients", detail)
+        count = _count(result.predictions)
+        where = _Where(result.features, result.task.name, "other patients", detail, count)
         yield from _scores(where, result.test, result.drawn)
 
 
@@ -105,7 +118,11 @@ def _scores(
 ) -> Iterator[tuple[str, Measure, Drawn]]:
     for metric, value in values.items():
         measure = Measure(where.task, where.condition, where.detail, metric)
-        yield where.encoder, measure, Drawn(value, draws[metric])
+        yield where.encoder, measure, Drawn(value, draws[metric], where.num_patients)
+
+
+def _count(said: Predictions) -> int:
+    return len(np.unique(said.patients))
 
 
 def _on_unseen_machines(one: TaskFindings) -> Iterator[tuple[str, Measure, Drawn]]:
@@ -121,7 +138,9 @@ def _on_unseen_machines(one: TaskFindings) -> Iterator[tuple[str, Measure, Drawn
         said = result.predictions
         part = said.only(np.isin(said.groups[_MACHINE], unseen))
         drawn = part.scores(patient_draws(part.patients))
-        where = _Where(result.features, one.task.name, "unseen machine", ", ".join(unseen))
+        where = _Where(
+            result.features, one.task.name, "unseen machine", ", ".join(unseen), _count(part)
+        )
         yield from _scores(where, part.metrics(), drawn)
 
 
@@ -135,6 +154,7 @@ def _means_over_corruptions(of_one: Measured) -> dict[Measure, Drawn]:
         Measure(task, "corrupted", ALL, SKILL_LOST): Drawn(
             float(np.mean([one.value for one in some])),
             np.asarray(np.mean([one.draws for one in some], axis=0)),
+            some[0].num_patients,
         )
         for task, some in lost.items()
     }

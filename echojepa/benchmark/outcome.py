@@ -41,6 +41,7 @@ SCHEMA = pa.schema(
         ("condition", pa.string()),
         ("detail", pa.string()),
         ("metric", pa.string()),
+        ("num_patients", pa.int64()),
         ("minus", pa.string()),
         ("value", pa.float64()),
         ("low", pa.float64()),

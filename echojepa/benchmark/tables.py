@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from echojepa.benchmark.board import Board, Score
+from echojepa.benchmark.board import FEWEST_PATIENTS, FEWEST_SEEDS, Board, Score
 from echojepa.benchmark.matching import PlannedArm
 from echojepa.benchmark.measures import Measure
 from echojepa.benchmark.runs import RunRecord
@@ -72,8 +72,7 @@ def score_table(
         rows.append([Cell(arm), *cells])
     note = (
         "Mean over seeds on test patients; in brackets the 95% interval over patients, after ± the "
-        "standard deviation over seeds. Bold: better than every other row, and of every difference "
-        "the interval holds no zero and all seeds agree on the sign."
+        "standard deviation over seeds. Bold: better than every other row by clear differences."
     )
     return Table(title, note, [Cell("arm"), *(_head(m, tasks) for m in measures)], rows)
 
@@ -89,8 +88,9 @@ def difference_table(
         cells = [_score_cell(d, strong=d is not None and d.is_clear, sign=True) for d in found]
         rows.append([_head(measure, tasks), *cells])
     note = (
-        f"Paired differences to {minus}, over the same patients and seeds. Bold: the 95% interval "
-        "holds no zero, and all seeds agree on the sign. Nothing is corrected for the number of "
+        f"Paired differences to {minus}, over the same patients and seeds. Bold, or clear: the "
+        f"95% interval holds no zero and all seeds agree on the sign, of {FEWEST_SEEDS} seeds and "
+        f"{FEWEST_PATIENTS} test patients at least. Nothing is corrected for the number of "
         "comparisons."
     )
     heads = [Cell("measure"), *(Cell(arm) for arm in arms)]

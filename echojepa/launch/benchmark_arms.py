@@ -13,9 +13,9 @@ from pydantic import Field, model_validator
 from echojepa.benchmark.config import BenchmarkConfig, PretrainedArm
 from echojepa.benchmark.matching import PlannedArm, StepCost, budget_of, planned_arm, stretched
 from echojepa.benchmark.runs import record_of, settled_step_seconds
-from echojepa.config import FolderName, Strict, amend, load, to_tree
+from echojepa.config import FolderName, Strict, amend, load, to_tree, to_yaml, validate
 from echojepa.cost import flops_per_clip
-from echojepa.durable import write_text
+from echojepa.durable import make_folder, write_text
 from echojepa.errors import ConfigError
 from echojepa.launch import pretrain, sweep
 from echojepa.launch.pretrain import PretrainJob
@@ -92,15 +92,18 @@ class ArmJobs:
         Raises:
             ConfigError: as `load`.
         """
-        run_dir = _settings({"run_dir": str(self.run_dir(arm, seed))})
-        return load(self._job.pretrain, [*self._own(arm, seed, target), *run_dir], PretrainJob)
-
-    def _own(self, arm: str, seed: int, target: Path | None) -> list[str]:
-        """Settings of all runs of an arm from one seed."""
-        known: dict[str, Any] = {"data.manifest": self._manifest, "seed": seed}
+        own = {
+            "run_dir": str(self.run_dir(arm, seed)),
+            "data.manifest": self._manifest,
+            "seed": seed,
+        }
+        shared = load(self._job.pretrain, [*self._job.settings, *_settings(own)], PretrainJob)
+        tree, config = to_tree(shared), self._job.arms[arm]
+        if isinstance(config, PretrainedArm):
+            tree["objective"] = dict(config.objective or tree["objective"])
         if target is not None:
-            known["objective.target"] = str(target)
-        return [*self._job.settings, *self._job.arms[arm].settings, *_settings(known)]
+            tree["objective"]["target"] = str(target)
+        return amend(validate(tree, PretrainJob, f"arms.{arm}"), config.settings)
 
     def tuned(self, arm: str, seed: int) -> PretrainJob:
         """The same with its real target, and with what a search has found."""
@@ -157,16 +160,17 @@ class ArmJobs:
         best = self._best_file(arm)
         if not tuning.num_trials or best.is_file():
             return
-        target = self._target(arm, seed)
-        base = self.base(arm, seed, target)
+        base = self.base(arm, seed, self._target(arm, seed))
         length = max(1, round(planned.num_steps * tuning.share))
         if base.probe is None:
             raise ConfigError("tuning needs the online probe", "Set `probe`.", self._job.pretrain)
         task, better = base.probe.task, {"regression": "r2", "classification": "balanced_accuracy"}
+        stated = best.with_name("base.yaml")
+        make_folder(best.parent)
+        write_text(stated, to_yaml(amend(base, stretched(base, length))))
         search = SweepJob(
             out=str(best.parent),
-            base=self._job.pretrain,
-            overrides=(*self._own(arm, seed, target), *stretched(base, length)),
+            base=str(stated),
             search=tuning.search[arm],
             metric=f"probe/{task.name}_{better[task.kind]}",
             num_trials=tuning.num_trials,

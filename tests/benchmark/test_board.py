@@ -20,7 +20,7 @@ SEEDS = (0, 1, 2)
 
 def measured_of(result: ProbeResult) -> dict[Measure, Drawn]:
     return {
-        Measure("EF", "test", "", name): Drawn(value, result.drawn[name])
+        Measure("EF", "test", "", name): Drawn(value, result.drawn[name], 40)
         for name, value in result.test.items()
     }
 
@@ -91,14 +91,25 @@ def test_a_winner_beats_every_other_arm(board: Board) -> None:
     assert not pearson.lower_is_better and board.clear_winner(pearson) == "good"
 
 
-def test_seeds_that_disagree_make_no_difference() -> None:
-    """The interval over patients is far from zero, and one seed of three says the opposite."""
+@pytest.mark.parametrize(
+    ("values", "num_patients", "is_clear"),
+    [
+        ((5.0, 5.0, 4.0), 10, True),
+        ((5.0, 5.0, 1.0), 10, False),  # one seed says the opposite
+        ((5.0, 5.0, 4.0), 9, False),
+        ((5.0,), 10, False),
+    ],
+)
+def test_a_clear_difference_needs_seeds_that_agree_and_patients(
+    values: tuple[float, ...], num_patients: int, is_clear: bool
+) -> None:
+    """The interval over patients is far from zero in all cases."""
     draws = np.linspace(-0.1, 0.1, 50)
-    one = {s: {MAE: Drawn(v, v + draws)} for s, v in zip(SEEDS, (5.0, 5.0, 1.0), strict=True)}
-    other = {s: {MAE: Drawn(2.0, 2.0 + draws)} for s in SEEDS}
+    one = {s: {MAE: Drawn(v, v + draws, num_patients)} for s, v in enumerate(values)}
+    other = {s: {MAE: Drawn(2.0, 2.0 - draws, 40)} for s in SEEDS}
     apart = Board({"one": one, "other": other}).difference("one", "other", MAE)
     assert apart is not None and apart.interval.excludes_zero
-    assert not apart.is_clear
+    assert apart.is_clear == is_clear
 
 
 def test_lines_hold_every_seed_every_mean_and_every_difference(board: Board) -> None:

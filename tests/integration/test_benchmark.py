@@ -22,13 +22,7 @@ from echojepa.on_ray.connect import TRAIN_RESOURCE
 from echojepa.runs.folder import RunFolder, read_lines
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("ray_cluster")]
-OBJECTIVE = (
-    "objective={{kind: jepa, masks: {{generators: [{{num_blocks: {}, spatial_scale: 0.3}}]}}}}"
-)
-BROKEN = (
-    f'arms.broken={{kind: pretrained, settings: ["{OBJECTIVE.format(1)}", '
-    '"data.where.views=[NO SUCH VIEW]"]}'
-)
+BROKEN = 'arms.broken={kind: pretrained, settings: ["data.where.views=[NO SUCH VIEW]"]}'
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +30,8 @@ def file(phantom_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """A benchmark of two arms and random weights, with all it refers to."""
     folder = tmp_path_factory.mktemp("benchmark")
     shared = tiny_config(phantom_manifest, folder / "unused")
-    del shared["objective"], shared["run_dir"], shared["seed"], shared["data"]["manifest"]
+    del shared["run_dir"], shared["seed"], shared["data"]["manifest"]
+    masks = {"generators": [{"num_blocks": 1, "spatial_scale": 0.3}]}
     shared["data"]["where"] = {"split": "train"}
     shared["loop"] |= {"num_steps": 6, "checkpoint_every_steps": 3, "probe_every_steps": 3}
     task = {"name": "lvef", "label": "lvef", "kind": "regression"}
@@ -55,8 +50,8 @@ def file(phantom_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         "pretrain": str(folder / "pretrain.yaml"),
         "evaluate": str(folder / "evaluate.yaml"),
         "arms": {
-            "many blocks": {"kind": "pretrained", "settings": [OBJECTIVE.format(4)]},
-            "one block": {"kind": "pretrained", "settings": [OBJECTIVE.format(1)]},
+            "many blocks": {"kind": "pretrained"},
+            "one block": {"kind": "pretrained", "objective": {"kind": "jepa", "masks": masks}},
             "random": {"kind": "untrained"},
         },
         "seeds": [0],
