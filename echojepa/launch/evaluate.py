@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from echojepa.evaluate import EvaluateConfig, evaluate
-from echojepa.on_ray.connect import ClusterConfig, connected
-from echojepa.on_ray.stream import ClusterExecutor
+from echojepa.launch.extraction import ExtractionJob
 from echojepa.probes.fitting import ProbeResult
 
 
-class EvaluateJob(EvaluateConfig):
+class EvaluateJob(ExtractionJob, EvaluateConfig):
     """An evaluation and where it runs."""
-
-    cluster: ClusterConfig = ClusterConfig()
-    """The cluster that encodes the clips."""
-    cpus_per_actor: float = Field(1.0, gt=0)
-    """CPUs one encoding actor reserves."""
 
 
 def launch(job: EvaluateJob) -> list[ProbeResult]:
@@ -25,5 +17,5 @@ def launch(job: EvaluateJob) -> list[ProbeResult]:
     Raises:
         UserError: see `evaluate`.
     """
-    with connected(job.cluster):
-        return evaluate(job, ClusterExecutor(job.cpus_per_actor))
+    with job.executor() as executor:
+        return evaluate(job, executor)
