@@ -47,12 +47,13 @@ def run_tree(folder: Path) -> Tree:
             "activation_checkpointing": True,
         },
         "objective": {
+            "kind": "jepa",
             "masks": {
                 "generators": [
                     {"num_blocks": 4, "spatial_scale": 0.15},
                     {"num_blocks": 2, "spatial_scale": 0.5},
                 ]
-            }
+            },
         },
         "optimizer": {
             "lr": {"peak": 1e-2, "start": 1e-3, "warmup_steps": 3},

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 import torch
@@ -41,8 +42,9 @@ from echojepa.randomness import Seeds
 
 
 class JepaConfig(ObjectiveConfig):
-    """The objective."""
+    """Latent prediction: of the features that an average of the encoder gives for hidden tokens."""
 
+    kind: Literal["jepa"] = "jepa"
     masks: MaskConfig = MaskConfig()
     """Which tokens the encoder sees and which it must predict."""
     loss_exponent: float = Field(1.0, gt=0)

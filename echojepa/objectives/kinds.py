@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from echojepa.config import Strict, validate
 from echojepa.objectives.jepa import JepaConfig
 
 AnyObjective = JepaConfig
 """The type of a config's `objective` section."""
 DEFAULT = JepaConfig()
+
+
+class _Section(Strict):
+    objective: AnyObjective
+
+
+def read_objective(tree: dict[str, Any], where: str) -> AnyObjective:
+    """The objective of a run's resolved config; raises `ConfigError` if it is none of ours."""
+    return validate({"objective": tree["objective"]}, _Section, where).objective

@@ -13,7 +13,7 @@ from echojepa.config import validate
 from echojepa.data.decode.frames import ReadConfig
 from echojepa.data.sampling import ClipConfig
 from echojepa.models.attention import Grid
-from echojepa.objectives.kinds import AnyObjective
+from echojepa.objectives.kinds import read_objective
 from echojepa.objectives.objective import ModelConfig
 from echojepa.probes.features import load_view
 from echojepa.probes.tasks import pick, with_clips
@@ -68,7 +68,7 @@ def run_pictures(run: dict[str, Any], rows: pa.Table, read: ReadConfig) -> list[
     """
     clip = validate(run["data"]["clip"], ClipConfig, "config.yaml")
     model = validate(run["model"], ModelConfig, "config.yaml")
-    objective = validate(run["objective"], AnyObjective, "config.yaml").build(
+    objective = read_objective(run, "config.yaml").build(
         model, model.encoder.grid(clip.num_frames, clip.size, clip.size), Seeds(run["seed"])
     )
     picked = pick(rows["clip_id"].to_pylist(), _NUM_PICTURES, seed=1)

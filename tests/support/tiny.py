@@ -23,12 +23,13 @@ def tiny_config(manifest: Path, run_dir: Path) -> dict[str, Any]:
             "predictor": {"width": 24, "depth": 1, "num_heads": 2},
         },
         "objective": {
+            "kind": "jepa",
             "masks": {
                 "generators": [
                     {"num_blocks": 4, "spatial_scale": 0.15},
                     {"num_blocks": 2, "spatial_scale": 0.5},
                 ]
-            }
+            },
         },
         "optimizer": {
             "lr": {"peak": 1e-3, "start": 1e-4, "warmup_steps": 4},
