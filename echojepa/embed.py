@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from echojepa.data.manifest.file import check_manifest, ready_to_read, scan_manifest
+from echojepa.data.manifest.file import check_manifest, read_ready
 from echojepa.data.manifest.schema import STREAM_COLUMNS, ClipFilter
 from echojepa.encoders.kinds import AnyEncoder
 from echojepa.errors import ManifestError, StorageError
@@ -51,18 +51,15 @@ def embed(config: EmbedConfig, executor: Executor) -> tuple[int, int]:
         StorageError: embeddings would be too large, or cannot be written.
     """
     check_manifest(config.manifest)
-    base = Path(config.manifest).resolve().parent
-    batches = scan_manifest(config.manifest, (*STREAM_COLUMNS, *_IDS), config.where.rows())
-    rows = pa.Table.from_batches([ready_to_read(batch, base) for batch in batches])
+    rows = read_ready(config.manifest, (*STREAM_COLUMNS, *_IDS), config.where.rows())
     if not len(rows):
         raise ManifestError("no clip is of the kind that `where` names", "Change it.", "where")
     require_one_patient_per_study(rows)
     out = Path(config.out)
     found = extract(rows, {"": config.encoder}, config, out / "features", executor)
-    for error in found.failed.values():
-        raise error
+    store = found.only()
     try:
-        return _write(found.stores[""], rows.sort_by("clip_id"), out)
+        return _write(store, rows.sort_by("clip_id"), out)
     except OSError as error:
         raise StorageError(
             f"embeddings cannot be written: {error.strerror}", "Choose another `out`.", config.out

@@ -19,7 +19,7 @@ from echojepa.data.manifest.file import manifest_fingerprint, scan_manifest
 from echojepa.data.manifest.schema import SPLITS
 from echojepa.encoders.kinds import AnyEncoder
 from echojepa.encoders.source import Source
-from echojepa.errors import StorageError, UserError
+from echojepa.errors import StorageError
 from echojepa.pictures.evaluation import Page, PageConfig
 from echojepa.pictures.report import write_report
 from echojepa.probes.examples import Material, examples_of
@@ -186,8 +186,8 @@ class _Evaluation:
             config.encoders, config.twin_seed, config.rank_checkpoints_of, self._out / "encoders"
         )
         known = {n: pretraining_of(s, self.table, config.overlap) for n, s in self._sources.items()}
-        self._failed: dict[str, UserError] = {}
-        self.findings = Findings(self._extract(self.table), known, self._failed)
+        self.findings = Findings(known)
+        self.findings.features = self._extract(self.table)
 
     def _extract(self, rows: pa.Table, worsening: Worsening | None = None) -> dict[str, Features]:
         """Features by encoder, of those that can be used.
@@ -197,7 +197,8 @@ class _Evaluation:
         """
         folder = self._out / "features"
         found = extract(rows, self._sources, self._config, folder, self._executor, worsening)
-        self._failed |= {f"encoder {name}": error for name, error in found.failed.items()}
+        for name, error in found.failed.items():
+            self.findings.failed[f"encoder {name}"] = error
         if not found.stores:
             raise next(iter(found.failed.values()))
         return {name: store.read() for name, store in found.stores.items()}
@@ -224,8 +225,7 @@ class _Evaluation:
         if not judged:
             return
         baseline = fit_baseline(examples.labels)
-        any_material = next(iter(materials.values()))
-        worth = judge(BASELINE, baseline, any_material, examples.labels)
+        worth = judge(BASELINE, baseline, next(iter(materials.values())), examples.labels)
         self.findings.tasks[task.name] = TaskFindings(examples, judged, baseline, worth)
 
     def _name(self, encoder: str, probe: str) -> str:
@@ -239,7 +239,7 @@ class _Evaluation:
         result = judge(name, probe, material, labels)
         judged = Judged(name, encoder, probe, config, labels, result)
         folder = self._out / "probes" / labels.task.name / name
-        save_probe(folder, judged, material, self._sources[encoder], self._config)
+        save_probe(folder, judged, self._sources[encoder], self._config)
         return judged
 
     def _few_labels(self, one: Judged, material: Material) -> None:

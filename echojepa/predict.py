@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from echojepa.config import Strict
 from echojepa.data.decode.frames import ReadConfig
-from echojepa.data.manifest.file import check_manifest, ready_to_read, scan_manifest
+from echojepa.data.manifest.file import check_manifest, read_ready
 from echojepa.data.manifest.schema import STREAM_COLUMNS
 from echojepa.errors import ManifestError, StorageError
 from echojepa.probes.examples import ABSENT, Arranged, Material, arranged
@@ -59,9 +59,8 @@ def predict(config: PredictConfig, executor: Executor) -> pa.Table:
     """
     saved = SavedProbe.load(Path(config.probe))
     check_manifest(config.manifest)
-    task, base = saved.card.task, Path(config.manifest).resolve().parent
-    batches = scan_manifest(config.manifest, (*STREAM_COLUMNS, *_IDS), chosen(task))
-    rows = pa.Table.from_batches([ready_to_read(batch, base) for batch in batches])
+    task = saved.card.task
+    rows = read_ready(config.manifest, (*STREAM_COLUMNS, *_IDS), chosen(task))
     if not len(rows):
         raise ManifestError(
             f"there is no clip of the kind that task {task.name!r} looks at",
@@ -71,9 +70,7 @@ def predict(config: PredictConfig, executor: Executor) -> pa.Table:
     require_one_patient_per_study(rows)
     how = saved.card.extract.model_copy(update={"read": config.read})
     found = extract(rows, {"": saved.card.encoder}, how, Path(config.out) / "features", executor)
-    for error in found.failed.values():
-        raise error
-    lines = list(_lines(saved, rows, found.stores[""].read()))
+    lines = list(_lines(saved, rows, found.only().read()))
     table = pa.Table.from_pylist(lines, _schema(saved.card))
     try:
         pq.write_table(table, Path(config.out) / "predictions.parquet")

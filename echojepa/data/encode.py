@@ -28,12 +28,16 @@ class VideoFormat:
     """Of the codec."""
     muxing: Mapping[str, str] = field(default_factory=dict)
     """Options of the container."""
+    aspect: Fraction = Fraction(1)
+    """Width over height of a pixel."""
 
 
 def encode_video(
     frames: NDArray[np.uint8], fps: float, target: str | BinaryIO, how: VideoFormat
 ) -> None:
     """Write frames uint8 [T, H, W] or [T, H, W, 3] (RGB) at a constant rate.
+
+    Into the pixel format "gray" only [T, H, W].
 
     Args:
         fps: frames per second; written as the nearest fraction with a denominator up to 1001.
@@ -51,10 +55,19 @@ def encode_video(
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = how.pixels
         stream.thread_count = 1
+        if how.aspect != 1:
+            stream.sample_aspect_ratio = how.aspect
         for frame in frames:
-            rgb = frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2)
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+            output.mux(stream.encode(_picture(frame, how)))
         output.mux(stream.encode(None))
+
+
+def _picture(frame: NDArray[np.uint8], how: VideoFormat) -> av.VideoFrame:
+    """Grey values stay what they are where the file holds grey."""
+    if how.pixels == "gray":
+        return av.VideoFrame.from_ndarray(frame, format="gray")
+    rgb = frame if frame.ndim == 3 else np.repeat(frame[..., None], 3, axis=2)
+    return av.VideoFrame.from_ndarray(rgb, format="rgb24")
 
 
 def with_even_sides(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:

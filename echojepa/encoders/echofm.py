@@ -93,6 +93,7 @@ class EchoFmSource(Source):
     """EchoFM, from its own file."""
 
     kind: Literal["echofm"] = "echofm"
+    location = "weights"
     weights: str
     """The `.pth` file."""
     fps: float = Field(30.0, gt=0)
@@ -100,10 +101,6 @@ class EchoFmSource(Source):
     30 is usual in echocardiography."""
     num_heads: int | None = Field(None, gt=0)
     """Attention heads; null where the width tells."""
-
-    def origin(self) -> Path:
-        """See `Source`."""
-        return Path(self.weights)
 
     def load(self) -> NetworkEncoder:
         """See `EncoderSource`.

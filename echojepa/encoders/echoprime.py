@@ -65,6 +65,7 @@ class EchoPrimeSource(Source):
     """
 
     kind: Literal["echoprime"] = "echoprime"
+    location = "weights"
     weights: str
     """The published file, out of `model_data.zip`."""
     num_frames: int = Field(FRAMES, gt=0, le=FRAMES)
@@ -75,10 +76,6 @@ class EchoPrimeSource(Source):
     batch: int = Field(4, gt=0)
     """Clips per forward pass. Few, because each takes 0.3 GB while it is encoded in float32, and on
     GPUs up to twice that where `torch.backends.cudnn.benchmark` is switched on."""
-
-    def origin(self) -> Path:
-        """See `Source`."""
-        return Path(self.weights)
 
     def load(self) -> NetworkEncoder:
         """See `EncoderSource`."""

@@ -34,13 +34,10 @@ class OurSource(Source):
     """An encoder of this package."""
 
     kind: Literal["ours"] = "ours"
+    location = "path"
     path: str
     """An encoder folder, as a run exports it and `echojepa import-weights` writes it. Evaluations
     also take a run folder, which stands for its newest checkpoint, and a checkpoint."""
-
-    def origin(self) -> Path:
-        """See `Source`."""
-        return Path(self.path)
 
     def load(self) -> NetworkEncoder:
         """See `EncoderSource`."""

@@ -92,6 +92,7 @@ class PanEchoSource(Source):
     """
 
     kind: Literal["panecho"] = "panecho"
+    location = "weights"
     weights: str
     """The published file."""
     num_frames: int = Field(16, gt=0)
@@ -99,10 +100,6 @@ class PanEchoSource(Source):
     fps: float = Field(30.0, gt=0)
     """Frame rate of the clips. The published code takes consecutive frames at whatever rate a video
     was stored; 30 is a usual one, and makes a clip of 16 frames last half a second."""
-
-    def origin(self) -> Path:
-        """See `Source`."""
-        return Path(self.weights)
 
     def load(self) -> NetworkEncoder:
         """See `EncoderSource`."""

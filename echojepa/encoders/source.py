@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, Self, TypeVar
 
 import numpy as np
 import torch
@@ -43,9 +43,17 @@ class Source(Strict):
     def load(self) -> FrozenEncoder:
         """See `EncoderSource`."""
 
+    location: ClassVar[str | None] = None
+    """The setting that names its file or folder, if there is one."""
+
     def origin(self) -> Path | None:
         """The file or folder whose content decides what the encoder is, if there is one."""
-        return None
+        return None if self.location is None else Path(getattr(self, self.location))
+
+    def at(self, origin: Path) -> Self:
+        """The same, in another place; of a source that has a location."""
+        assert self.location is not None
+        return self.model_copy(update={self.location: str(origin)})
 
     @property
     def untrained(self) -> bool:

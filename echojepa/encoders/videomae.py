@@ -114,6 +114,7 @@ class VideoMaeSource(Source):
     """VideoMAE: an original file, pretrained or fine-tuned, or a Hugging Face folder."""
 
     kind: Literal["videomae"] = "videomae"
+    location = "weights"
     weights: str
     """The `.pth` file, or the folder with `config.json` and its safetensors."""
     fps: float = Field(7.5, gt=0)
@@ -122,10 +123,6 @@ class VideoMaeSource(Source):
     """Side of the clips in pixels; null is what a folder says, or else 224."""
     num_heads: int | None = Field(None, gt=0)
     """Attention heads; null is what a folder says, or else what the width tells."""
-
-    def origin(self) -> Path:
-        """See `Source`."""
-        return Path(self.weights)
 
     def load(self) -> NetworkEncoder:
         """See `EncoderSource`.

@@ -21,6 +21,7 @@ class VJepa2Source(Source):
     """V-JEPA 2, 2.1 or EchoJEPA: a `.pt` or `.safetensors` file, or a Hugging Face folder."""
 
     kind: Literal["vjepa2"] = "vjepa2"
+    location = "weights"
     weights: str
     """The file, or the folder with `config.json` and its safetensors."""
     branch: Branch = "target"
@@ -33,10 +34,6 @@ class VJepa2Source(Source):
     """Side of the clips in pixels; a Hugging Face folder says it, other files do not."""
     num_heads: int | None = Field(None, gt=0)
     """Attention heads; null is what a folder says, or else what the width tells."""
-
-    def origin(self) -> Path:
-        """See `Source`."""
-        return Path(self.weights)
 
     def load(self) -> NetworkEncoder:
         """See `EncoderSource`.

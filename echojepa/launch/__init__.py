@@ -1,6 +1,7 @@
 """One file per job: checked on the driver, then handed to the cluster.
 
 pretrain.py   pretraining
+extraction.py what jobs that encode clips have in common
 evaluate.py   features on the cluster, probes on the driver
 embed.py      embeddings of clips and studies
 predict.py   predictions of a fitted probe

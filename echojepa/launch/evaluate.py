@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from pydantic import Field
-
 from echojepa.evaluate import EvaluateConfig, find
-from echojepa.on_ray.connect import ClusterConfig, connected
-from echojepa.on_ray.stream import ClusterExecutor
+from echojepa.launch.extraction import ExtractionJob
 from echojepa.probes.fitting import ProbeResult
 from echojepa.probes.suites.findings import Findings
 
 
-class EvaluateJob(EvaluateConfig):
+class EvaluateJob(ExtractionJob, EvaluateConfig):
     """An evaluation and where it runs."""
-
-    cluster: ClusterConfig = ClusterConfig()
-    """The cluster that encodes the clips."""
-    cpus_per_actor: float = Field(1.0, gt=0)
-    """CPUs one encoding actor reserves."""
 
 
 def launch(job: EvaluateJob) -> list[ProbeResult]:
@@ -33,5 +25,5 @@ def launch(job: EvaluateJob) -> list[ProbeResult]:
 
 def find_on_ray(job: EvaluateJob) -> Findings:
     """The same; returns all that was found, and what failed of it."""
-    with connected(job.cluster):
-        return find(job, ClusterExecutor(job.cpus_per_actor))
+    with job.executor() as executor:
+        return find(job, executor)

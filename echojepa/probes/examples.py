@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +25,8 @@ ABSENT = ""
 """In place of the id of a clip that a study lacks."""
 
 
-class Arranged(NamedTuple):
+@dataclass(frozen=True)
+class Arranged:
     """Clips, as examples show them."""
 
     first: NDArray[np.int64]
@@ -38,15 +38,11 @@ class Arranged(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Examples:
+class Examples(Arranged):
     """Examples of a task, and what is known of them."""
 
     labels: Labels
     """One row each; a study with slots is a row, too."""
-    clips: NDArray[np.str_]
-    """As in `Arranged`."""
-    slots: tuple[str, ...]
-    """As in `Arranged`."""
 
 
 def examples_of(
@@ -58,8 +54,9 @@ def examples_of(
         rows: of one task; see `tasks.labelled_rows`.
         groups: see `tasks.labels_of`.
     """
-    first, clips, slots = arranged(rows, task, readable)
-    return Examples(labels_of(rows.take(pa.array(first)), task, groups), clips, slots)
+    found = arranged(rows, task, readable)
+    labels = labels_of(rows.take(pa.array(found.first)), task, groups)
+    return Examples(found.first, found.clips, found.slots, labels)
 
 
 def arranged(rows: pa.Table, task: Task, readable: Set[str]) -> Arranged:
@@ -104,7 +101,7 @@ def _texts(column: pa.ChunkedArray) -> list[str]:
 class Material:
     """Examples as one encoder sees them: what probes are fitted on."""
 
-    examples: Examples | Arranged
+    examples: Arranged
     features: Features
 
     @cached_property

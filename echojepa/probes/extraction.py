@@ -80,6 +80,17 @@ class Extracted:
     failed: dict[str, UserError] = field(default_factory=dict)
     """Encoders that could not be used, and why; they do not cost the others."""
 
+    def only(self) -> FeatureStore:
+        """What came of a single encoder.
+
+        Raises:
+            UserError: why it could not be used.
+        """
+        for error in self.failed.values():
+            raise error
+        (store,) = self.stores.values()
+        return store
+
 
 class _Pass(NamedTuple):
     """One encoder's part of an extraction."""
@@ -109,18 +120,22 @@ def extract(
     rows = rows.sort_by("clip_id")
     passes, failed = _passes(rows, sources, config, folder, executor, worsening)
     _check_size(passes, len(rows), config.max_feature_bytes)
+    clip_ids = rows["clip_id"].to_pylist()
+    stores = {
+        name: FeatureStore(one.folder, clip_ids, one.shape, config.shard_rows)
+        for name, one in passes.items()
+    }
+    for name, store in stores.items():
+        store.begin(passes[name].key, passes[name].clip)
     for clip in dict.fromkeys(one.clip for one in passes.values()):
-        group = {name: one for name, one in passes.items() if one.clip == clip}
-        stores = {name: _store(one, rows, config) for name, one in group.items()}
-        for name, store in stores.items():
-            store.begin(group[name].key, clip)
-        blocks = _blocks(rows, stores, config.features.windows * clip.num_bytes)
+        used = {name: one.source for name, one in passes.items() if one.clip == clip}
+        group = {name: stores[name] for name in used}
+        blocks = _blocks(rows, group, config.features.windows * clip.num_bytes)
         if blocks:
             load = ClipLoader(clip, config.features, config.read, worsening)
-            used = {name: one.source for name, one in group.items()}
             build = partial(FeatureExtractor, used, config.features, config.tokens)
-            fill(stores, executor.extract(blocks, load, build))
-    return Extracted({name: _store(one, rows, config) for name, one in passes.items()}, failed)
+            fill(group, executor.extract(blocks, load, build))
+    return Extracted(stores, failed)
 
 
 def _passes(
@@ -173,10 +188,6 @@ def _check_size(passes: Mapping[str, _Pass], num_rows: int, max_bytes: int) -> N
             "Set tokens.keep to grid or pooled, or raise max_feature_bytes.",
             "max_feature_bytes",
         )
-
-
-def _store(one: _Pass, rows: pa.Table, config: ExtractConfig) -> FeatureStore:
-    return FeatureStore(one.folder, rows["clip_id"].to_pylist(), one.shape, config.shard_rows)
 
 
 def _blocks(rows: pa.Table, stores: Mapping[str, FeatureStore], row_bytes: int) -> list[pa.Table]:

@@ -33,12 +33,18 @@ class ProbeResult:
     """Whose features, or the name of the baseline."""
     chosen: dict[str, float] | None
     """What was chosen on validation; None of the baseline."""
-    val: dict[str, float]
+    on_val: Predictions | None
+    """Of the validation split, if there is one."""
     test: dict[str, float]
     drawn: Scores
     """The test scores in every draw of test patients, [R]; the same draws for all features."""
     predictions: Predictions
     """Of the test split."""
+
+    @cached_property
+    def val(self) -> dict[str, float]:
+        """The validation scores; none if there is no such split."""
+        return self.on_val.metrics() if self.on_val is not None else {}
 
     @property
     def intervals(self) -> dict[str, Interval]:
@@ -159,7 +165,7 @@ def judge(
         task=labels.task,
         features=name,
         chosen=probe.chosen,
-        val=said("val").metrics() if (labels.splits == "val").any() else {},
+        on_val=said("val") if (labels.splits == "val").any() else None,
         test=test.metrics(),
         drawn=test.scores(patient_draws(test.patients)),
         predictions=test,

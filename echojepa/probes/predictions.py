@@ -81,6 +81,14 @@ class Predictions:
         )
 
 
+def group_means(output: Floats, group: NDArray[np.int64]) -> Floats:
+    """Outputs [n] or [n, C] averaged over those of every group, 0 .. m-1, to [m] or [m, C]."""
+    counts = np.bincount(group)
+    total = np.zeros((len(counts), *output.shape[1:]))
+    np.add.at(total, group, output)
+    return np.asarray(total / counts.reshape(-1, *[1] * (output.ndim - 1)))
+
+
 def predictions_of(
     labels: Labels, part: NDArray[np.bool_], output: Floats, classes: NDArray[Any]
 ) -> Predictions:
@@ -96,15 +104,12 @@ def predictions_of(
     names, first, group = np.unique(ids, return_index=True, return_inverse=True)
     if not labels.task.by_study:  # as they come
         names, first, group = ids, np.arange(len(ids)), np.arange(len(ids))
-    mean = np.zeros((len(names), *output.shape[1:]))
-    np.add.at(mean, group, output)
-    counts = np.bincount(group, minlength=len(names))
     return Predictions(
         task=labels.task,
         ids=names,
         patients=labels.patients[part][first],
         truth=labels.values[part][first],
-        output=mean / counts.reshape(-1, *[1] * (output.ndim - 1)),
+        output=group_means(output, group),
         classes=classes,
         groups={name: values[part][first] for name, values in labels.groups.items()},
     )

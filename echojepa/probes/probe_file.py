@@ -26,12 +26,10 @@ from echojepa.encoders.source import Source
 from echojepa.errors import CheckpointError, ConfigError, StorageError, first_line
 from echojepa.models.formats.files import read_tensors
 from echojepa.models.weights import save_tensors
-from echojepa.probes.examples import Material
 from echojepa.probes.extraction import ExtractConfig
-from echojepa.probes.fitting import AnyProbe, Judged, Probe
+from echojepa.probes.fitting import AnyProbe, Judged, Probe, ProbeResult
 from echojepa.probes.grid.fitted import GridFit
 from echojepa.probes.linear import LinearProbe
-from echojepa.probes.predictions import predictions_of
 from echojepa.probes.tasks import Task
 
 CARD = "card.json"
@@ -97,13 +95,10 @@ class SavedProbe:
         return cls(card, probe)
 
 
-def save_probe(
-    folder: Path, judged: Judged, material: Material, source: Source, config: ExtractConfig
-) -> Path:
+def save_probe(folder: Path, judged: Judged, source: Source, config: ExtractConfig) -> Path:
     """Write a fitted probe into a folder.
 
     Args:
-        material: that it was fitted on.
         source: the encoder.
         config: how features were computed, and possibly more settings, which are left out.
 
@@ -118,7 +113,7 @@ def save_probe(
         extract=ExtractConfig(**{n: getattr(config, n) for n in ExtractConfig.model_fields}),
         probe=judged.config,
         classes=tuple(str(c) for c in judged.probe.classes),
-        half_width=_half_width(judged, material),
+        half_width=_half_width(judged.result),
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -142,14 +137,10 @@ def _write_weights(folder: Path, probe: Probe) -> None:
         probe.save(folder)
 
 
-def _half_width(judged: Judged, material: Material) -> float | None:
-    labels = judged.labels
-    if labels.task.kind != "regression":
+def _half_width(result: ProbeResult) -> float | None:
+    if result.task.kind != "regression" or result.on_val is None:
         return None
-    val = labels.splits == "val"
-    output = judged.probe.predict(material, np.flatnonzero(val))
-    said = predictions_of(labels, val, output, judged.probe.classes)
-    errors = np.sort(np.abs(said.output - said.truth))
+    errors = np.sort(np.abs(result.on_val.output - result.on_val.truth))
     rank = math.ceil((len(errors) + 1) * _LEVEL)
     return float(errors[rank - 1]) if rank <= len(errors) else None
 

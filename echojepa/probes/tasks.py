@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import model_validator
 
 from echojepa.config import FolderName, Strict
-from echojepa.data.manifest.file import check_manifest, ready_to_read, scan_manifest
+from echojepa.data.manifest.file import check_manifest, read_ready, scan_manifest
 from echojepa.data.manifest.schema import STREAM_COLUMNS, RowFilter
 from echojepa.errors import ManifestError
 
@@ -171,9 +171,7 @@ def read_labelled(
     )
     there = (name for name in groups if name in schema.names)
     columns = dict.fromkeys((*STREAM_COLUMNS, *IDENTITY, *(task.label for task in tasks), *there))
-    base = Path(manifest).resolve().parent
-    rows = scan_manifest(manifest, tuple(columns), keep)
-    return pa.Table.from_batches([ready_to_read(batch, base) for batch in rows])
+    return read_ready(manifest, tuple(columns), keep)
 
 
 def labelled_rows(
@@ -290,10 +288,6 @@ def pick_labelled(
             picked[split] = pick([*picked[split], *here], number, seed)
     every = pa.array([clip_id for ids in picked.values() for clip_id in ids], pa.string())
     chosen = RowFilter(pc.field("clip_id").isin(every), ("clip_id",))
-    base = Path(manifest).resolve().parent
-    rows = {
-        row["clip_id"]: row
-        for batch in scan_manifest(manifest, (*STREAM_COLUMNS, task.label), chosen)
-        for row in ready_to_read(batch, base).to_pylist()
-    }
+    found = read_ready(manifest, (*STREAM_COLUMNS, task.label), chosen)
+    rows = {row["clip_id"]: row for row in found.to_pylist()}
     return {split: [rows[clip_id] for clip_id in ids] for split, ids in picked.items()}

@@ -71,14 +71,14 @@ def _checkpoints(run: Path) -> dict[str, Source]:
 
 
 def _exported(source: Source, folder: Path) -> Source:
-    """With whole paths, so that a probe finds its encoder from anywhere."""
-    for name in ("path", "weights"):
-        if name in type(source).model_fields:
-            whole = str(Path(getattr(source, name)).absolute())
-            source = source.model_copy(update={name: whole})
-    if not isinstance(source, OurSource) or is_encoder_folder(Path(source.path)):
+    """With a whole path, so that a probe finds its encoder from anywhere."""
+    origin = source.origin() if source.location else None
+    if origin is None:
         return source
-    checkpoint = resolve(Path(source.path))
+    source = source.at(origin.absolute())
+    if not isinstance(source, OurSource) or is_encoder_folder(origin):
+        return source
+    checkpoint = resolve(origin)
     try:
         shutil.rmtree(folder, ignore_errors=True)  # of an earlier moment of the run
         export_encoder(checkpoint, folder)
@@ -86,7 +86,7 @@ def _exported(source: Source, folder: Path) -> Source:
         raise StorageError(
             f"the encoder cannot be exported: {first_line(error)}", "Free the folder.", str(folder)
         ) from None
-    return source.model_copy(update={"path": str(folder.absolute())})
+    return source.at(folder.absolute())
 
 
 def run_facts(run_dir: str | None) -> RunFacts | None:

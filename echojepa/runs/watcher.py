@@ -216,7 +216,14 @@ class RunWatcher:
 
 
 def _writer_from(folder: RunFolder, start: int) -> SummaryWriter:
-    """A writer that hides what an earlier start of the run wrote of later steps: no zigzag."""
+    """A writer that hides what an earlier start of the run wrote of later steps: no zigzag.
+
+    TensorBoard reads event files in the order of their names, which begin with the whole second. So
+    a start within the second of the last one waits for the next.
+    """
+    latest = max((file.name for file in folder.tensorboard.glob("events.*")), default="")
+    if f".{int(time.time()):010d}." in latest:
+        time.sleep(1.0)
     writer = SummaryWriter(str(folder.tensorboard), purge_step=start + 1)
     config = (folder.path / "config.yaml").read_text()
     writer.add_text("config", "    " + config.replace("\n", "\n    "))

@@ -26,7 +26,7 @@ def test_films_are_of_clips_of_the_task(phantom_manifest: Path) -> None:
     judged, material = fitted(rows, vectors, task)
     baseline = fit_baseline(judged.labels)
     worth = judge(BASELINE, baseline, material, judged.labels)
-    findings = Findings({judged.encoder: features_of(rows, vectors)}, {}, {})
+    findings = Findings(pretraining={}, features={judged.encoder: features_of(rows, vectors)})
     findings.tasks[task.name] = TaskFindings(material.examples, [judged], baseline, worth)
     uris = ["/no/such/file.mp4" if row["view"] == "A4C" else row["uri"] for row in rows.to_pylist()]
     table = rows.set_column(rows.column_names.index("uri"), "uri", pa.array(uris))

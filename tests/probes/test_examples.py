@@ -62,9 +62,9 @@ TOKENS = torch.from_numpy(RNG.normal(size=(len(CLIPS), W, K, D))).to(torch.bfloa
 
 def shown(readable: set[str]) -> dict[str, list[str]]:
     """Clips by study."""
-    first, clips, _ = arranged(ROWS, RVSP, readable)
-    studies = ROWS["study_id"].take(pa.array(first)).to_pylist()
-    return dict(zip(studies, clips.tolist(), strict=True))
+    found = arranged(ROWS, RVSP, readable)
+    studies = ROWS["study_id"].take(pa.array(found.first)).to_pylist()
+    return dict(zip(studies, found.clips.tolist(), strict=True))
 
 
 def features(folder: Path | None = None) -> Features:
@@ -186,8 +186,9 @@ def test_what_is_not_finite_is_not_taken_for_absent(value: float) -> None:
     pooled = POOLED.copy()
     pooled[row("a1"), 1, 2] = value
     found = Features(NAMES, [None] * len(NAMES), pooled)
-    examples = Examples(examples_of(ROWS, RVSP, {"a1", "a3"}).labels, np.array([["a1"]]), ("",))
+    both = examples_of(ROWS, RVSP, {"a1", "a3"})
+    examples = Examples(both.first, np.array([["a1"]]), ("",), both.labels)
     with pytest.raises(BadDataError, match=r"1 clip\(s\) are not finite, those of 'a1'"):
         _ = Material(examples, found).vectors
-    fine = Examples(examples.labels, np.array([["a3"]]), ("",))
+    fine = Examples(both.first, np.array([["a3"]]), ("",), both.labels)
     assert np.isfinite(Material(fine, found).vectors).all()

@@ -24,9 +24,8 @@ from echojepa.models.weights import save_encoder
 from echojepa.probes.examples import Material
 from echojepa.probes.extraction import ExtractConfig
 from echojepa.probes.features import FeatureConfig, TokenConfig
-from echojepa.probes.fitting import Judged
+from echojepa.probes.fitting import Judged, judge
 from echojepa.probes.grid.config import GridConfig
-from echojepa.probes.linear import LinearProbe
 from echojepa.probes.probe_file import SavedProbe, save_probe
 from echojepa.probes.tasks import Labels
 
@@ -72,7 +71,7 @@ def test_a_saved_probe_predicts_the_same_bytes(
     index = np.arange(material.num_samples)[::-1]
     said = judged.probe.predict(material, index)
     assert np.isfinite(said).all() and said.std() > 0
-    folder = save_probe(tmp_path / "new" / "probe", judged, material, encoder, EXTRACT)
+    folder = save_probe(tmp_path / "new" / "probe", judged, encoder, EXTRACT)
     again = SavedProbe.load(folder)
     assert again.probe.predict(material, index).tobytes() == said.tobytes()
     assert again.probe.classes.tolist() == judged.probe.classes.tolist()
@@ -86,7 +85,7 @@ def test_a_saved_probe_predicts_the_same_bytes(
 def test_probes_are_written_one_over_the_other(tmp_path: Path, encoder: OurSource) -> None:
     for case in ("grid of numbers", "two classes", "grid of slots", "numbers"):
         judged, material = probe_of(case)
-        save_probe(tmp_path, judged, material, encoder, EXTRACT)
+        save_probe(tmp_path, judged, encoder, EXTRACT)
         index = np.arange(10)
         again = SavedProbe.load(tmp_path).probe.predict(material, index)
         assert again.tobytes() == judged.probe.predict(material, index).tobytes(), case
@@ -95,12 +94,12 @@ def test_probes_are_written_one_over_the_other(tmp_path: Path, encoder: OurSourc
 def test_an_interrupted_save_leaves_no_card_beside_other_weights(
     tmp_path: Path, encoder: OurSource
 ) -> None:
-    judged, material = probe_of("numbers")
-    save_probe(tmp_path, judged, material, encoder, EXTRACT)
+    judged, _ = probe_of("numbers")
+    save_probe(tmp_path, judged, encoder, EXTRACT)
     (tmp_path / "linear.safetensors").unlink()
     (tmp_path / "linear.safetensors").mkdir()
     with pytest.raises(StorageError, match="the probe cannot be written"):
-        save_probe(tmp_path, judged, material, encoder, EXTRACT)
+        save_probe(tmp_path, judged, encoder, EXTRACT)
     with pytest.raises(CheckpointError, match="not a probe folder"):
         SavedProbe.load(tmp_path)
 
@@ -109,10 +108,8 @@ def test_an_interrupted_save_leaves_no_card_beside_other_weights(
 def test_another_encoder_under_the_same_path_is_refused(tmp_path: Path, change: str) -> None:
     folder = tmp_path / "encoder"
     write_encoder(folder)
-    judged, material = probe_of("numbers")
-    probe = save_probe(
-        tmp_path / "probe", judged, material, OurSource(path=str(folder)), ExtractConfig()
-    )
+    judged, _ = probe_of("numbers")
+    probe = save_probe(tmp_path / "probe", judged, OurSource(path=str(folder)), ExtractConfig())
     SavedProbe.load(probe)
     if change == "other weights":
         write_encoder(folder)
@@ -180,8 +177,8 @@ BROKEN: dict[str, tuple[str, Callable[[Path], Any]]] = {
 def test_a_damaged_probe_is_refused_and_its_file_named(
     tmp_path: Path, encoder: OurSource, case: str
 ) -> None:
-    judged, material = probe_of("two classes")
-    save_probe(tmp_path, judged, material, encoder, EXTRACT)
+    judged, _ = probe_of("two classes")
+    save_probe(tmp_path, judged, encoder, EXTRACT)
     file, damage = BROKEN[case]
     damage(tmp_path)
     with pytest.raises(CheckpointError) as caught:
@@ -211,9 +208,10 @@ def half_width(tmp_path: Path, encoder: OurSource, errors: np.ndarray, studies: 
     rows, vectors = toy()
     judged, _ = fitted(rows, vectors, NUMBER)
     probe: Any = Biased()
-    linear = replace(judged, labels=labels)
-    assert isinstance(linear.probe, LinearProbe)
-    save_probe(tmp_path, replace(linear, probe=probe), material, encoder, EXTRACT)
+    result = judge("biased", probe, material, labels)
+    save_probe(
+        tmp_path, replace(judged, probe=probe, labels=labels, result=result), encoder, EXTRACT
+    )
     return json.loads((tmp_path / "card.json").read_text())["half_width"]
 
 
@@ -240,15 +238,15 @@ def test_the_interval_is_of_what_is_judged(tmp_path: Path, encoder: OurSource) -
 
 
 def test_classes_have_no_interval(tmp_path: Path, encoder: OurSource) -> None:
-    judged, material = probe_of("three classes")
-    save_probe(tmp_path, judged, material, encoder, EXTRACT)
+    judged, _ = probe_of("three classes")
+    save_probe(tmp_path, judged, encoder, EXTRACT)
     assert SavedProbe.load(tmp_path).card.half_width is None
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_no_patient_is_in_any_file(tmp_path: Path, encoder: OurSource, case: str) -> None:
-    judged, material = probe_of(case)
-    folder = save_probe(tmp_path, judged, material, encoder, EXTRACT)
+    judged, _ = probe_of(case)
+    folder = save_probe(tmp_path, judged, encoder, EXTRACT)
     for file in folder.iterdir():
         content = file.read_bytes()
         for name in (b"patient0", b"study0", b"clip0"):

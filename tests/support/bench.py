@@ -67,7 +67,7 @@ def material_of(labels: Labels, features: NDArray[np.floating[Any]]) -> Material
     """Examples of single clips with these features, [n, P]."""
     clips = np.array(labels.clip_ids, str).reshape(-1, 1)
     of_clips = Features(labels.clip_ids, [None] * len(clips), features[:, None])  # type: ignore[arg-type]
-    return Material(Examples(labels, clips, ("",)), of_clips)
+    return Material(Examples(np.arange(len(clips)), clips, ("",), labels), of_clips)
 
 
 def linear_result(labels: Labels, name: str, features: NDArray[np.floating[Any]]) -> ProbeResult:

@@ -32,7 +32,7 @@ def judged(task: Task, name: str, error: float, seed: int = 0) -> ProbeResult:
         task=task,
         features=name,
         chosen=None if name == BASELINE else {"strength": 1.0},
-        val=said.metrics(),
+        on_val=said,
         test=said.metrics(),
         drawn=said.scores(patient_draws(ids)),
         predictions=said,

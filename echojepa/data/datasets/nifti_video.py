@@ -22,20 +22,20 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 
 from echojepa.data.decode.frames import ReadConfig
 from echojepa.data.decode.picture import check_aspect
 from echojepa.data.decode.source import fetch
+from echojepa.data.encode import VideoFormat, encode_video
 from echojepa.errors import ClipError, ConfigError, StorageError
 
 ROUNDED = "grey values were rounded to whole numbers"
 _GZIP = b"\x1f\x8b"
 _MOST_GREY = 255
 _SAME_SIDES = 0.001
-_FFV1 = {"level": "3", "g": "1", "slicecrc": "1", "flags": "+bitexact"}
+_FFV1 = {"level": "3", "g": "1", "slicecrc": "1"}
 
 
 class GreySequence(NamedTuple):
@@ -148,14 +148,5 @@ def lossless_video(frames: NDArray[np.uint8], fps: float, aspect: Fraction) -> b
         aspect: width over height of one pixel.
     """
     file = io.BytesIO()
-    rate = Fraction(fps).limit_denominator(1001)
-    with av.open(file, "w", format="mp4", options={"fflags": "+bitexact"}) as output:
-        stream: Any = output.add_stream("ffv1", rate=rate, options=_FFV1)
-        stream.height, stream.width = frames.shape[1:]
-        stream.pix_fmt = "gray"
-        stream.sample_aspect_ratio = aspect
-        stream.thread_count = 1
-        for frame in frames:
-            output.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray")))
-        output.mux(stream.encode(None))
+    encode_video(frames, fps, file, VideoFormat("mp4", "ffv1", "gray", _FFV1, aspect=aspect))
     return file.getvalue()

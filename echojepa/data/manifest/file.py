@@ -143,6 +143,20 @@ def with_absolute_uris(batch: pa.RecordBatch, base: Path) -> pa.RecordBatch:
     return batch.set_column(batch.schema.get_field_index("uri"), "uri", absolute)
 
 
+def read_ready(
+    path: str | Path, columns: tuple[str, ...], keep: RowFilter | None = None
+) -> pa.Table:
+    """Some rows of a manifest that has been checked, ready to read.
+
+    Args:
+        columns: `STREAM_COLUMNS` and perhaps others.
+        keep: all rows by default.
+    """
+    base = Path(path).resolve().parent
+    batches = scan_manifest(path, columns, keep)
+    return pa.Table.from_batches([ready_to_read(batch, base) for batch in batches])
+
+
 def ready_to_read(batch: pa.RecordBatch, base: Path) -> pa.RecordBatch:
     """Rows with absolute paths, and a duration for every clip."""
     return with_durations(with_absolute_uris(batch, base))

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from echojepa.errors import ConfigError, PredictionError
 from echojepa.probes.examples import Examples, Material
 from echojepa.probes.fitting import Judged
 from echojepa.probes.metrics import Floats, best_threshold
+from echojepa.probes.predictions import group_means
 from echojepa.probes.store import Features
 from echojepa.probes.suites.cardiobench import (
     CardioBenchFile,
@@ -55,11 +57,11 @@ def write_benchmark_file(
     one, judged = _chosen(spec, found)
     material = Material(one.examples, features[judged.encoder])
     key_of = dict(zip(rows["clip_id"].to_pylist(), rows[spec.key].to_pylist(), strict=True))
-    tested = rows.filter(pa.array([split == "test" for split in rows["split"].to_pylist()]))
+    tested = rows.filter(pc.equal(rows["split"], "test"))
     test = np.flatnonzero(one.examples.labels.splits == "test")
     keys = [key_of[one.examples.labels.clip_ids[i]] for i in test]
     names, group = np.unique(keys, return_inverse=True)
-    output = _means(judged.probe.predict(material, test), group)
+    output = group_means(judged.probe.predict(material, test), group)
     columns: dict[str, Sequence[object] | Floats] = {spec.key: names.tolist()}
     threshold = None
     if spec.task == "view":
@@ -116,11 +118,3 @@ def _threshold(examples: Examples, judged: Judged, material: Material, yes: int)
     return Threshold(
         value=best_threshold(truth, probability), source="val, highest balanced accuracy"
     )
-
-
-def _means(output: Floats, group: np.ndarray) -> Floats:
-    """Of the outputs of every group, [m] or [m, C]."""
-    total = np.zeros((int(group.max()) + 1, *output.shape[1:]))
-    np.add.at(total, group, output)
-    counts = np.bincount(group).reshape(-1, *[1] * (output.ndim - 1))
-    return np.asarray(total / counts)

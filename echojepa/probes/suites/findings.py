@@ -56,11 +56,11 @@ class TaskFindings:
 class Findings:
     """Of a whole evaluation; grows while it goes on."""
 
-    features: dict[str, Features]
-    """By encoder."""
     pretraining: dict[str, Pretraining]
     """What is known of the patients that each encoder was pretrained on."""
-    failed: dict[str, UserError]
+    features: dict[str, Features] = field(default_factory=dict)
+    """By encoder."""
+    failed: dict[str, UserError] = field(default_factory=dict)
     """By what it was."""
     tasks: dict[str, TaskFindings] = field(default_factory=dict)
     label_curve: list[CurvePoint] = field(default_factory=list)

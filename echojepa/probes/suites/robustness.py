@@ -77,9 +77,9 @@ def severity_points(
     require_labels(with_clips(rows, readable), task, ("test",))
     examples = examples_of(rows, task, readable)
     encoders = set.intersection(*(set(found) for found in conditions.values()))
+    any_material = Material(examples, next(iter(conditions[CLEAN].values())))
+    known = judge(BASELINE, baseline, any_material, examples.labels)
     for one in (one for one in judged if one.encoder in encoders):
-        first = Material(examples, conditions[CLEAN][one.encoder])
-        known = judge(BASELINE, baseline, first, examples.labels)
         results = {
             name: judge(
                 one.name, one.probe, Material(examples, found[one.encoder]), examples.labels

@@ -66,9 +66,9 @@ def by_study(rows: pa.Table, values: NDArray[np.float64]) -> dict[str, float]:
 
 
 def test_strict_is_the_saved_probe_as_it_is(tmp_path: Path) -> None:
-    judged, material = fitted(ROWS, VECTORS, NUMBER)
+    judged, _ = fitted(ROWS, VECTORS, NUMBER)
     source = UntrainedSource(encoder=TINY, clip=CLIP)  # type: ignore[arg-type]
-    probe = SavedProbe.load(save_probe(tmp_path, judged, material, source, ExtractConfig())).probe
+    probe = SavedProbe.load(save_probe(tmp_path, judged, source, ExtractConfig())).probe
     strict = judged_on(others(moved(OTHER_ROWS)))[0]
     assert (strict.target, strict.calibration) == ("elsewhere", "strict")
     expected = by_study(TEST, said_by_hand(probe, TEST_VECTORS)[:, 0])
