@@ -218,6 +218,25 @@ def test_every_searched_setting_exists_and_takes_its_values(
     assert job.metric.startswith(f"probe/{base.probe.task.name}_")
 
 
+@shipped("benchmark")
+def test_every_benchmark_can_be_planned(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All configs that it names fit together, and arms cost the same within a step."""
+    from echojepa.launch.benchmark import plan
+    from echojepa.launch.benchmark_arms import BenchmarkJob
+
+    monkeypatch.chdir(ROOT)  # what it names is relative to the working directory
+    job = load(path, [f"out={tmp_path / 'out'}"], BenchmarkJob)
+    told = plan(job)
+    reference = next(arm for arm in told.arms if arm.name == job.reference)
+    for arm in told.arms:
+        budget = job.pretrained[arm.name].share * reference.total("flops")
+        assert arm.total("flops") == pytest.approx(budget, abs=arm.step.flops)
+    assert told.hours is not None
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_demo_probes_what_it_evaluates_and_ends_on_a_checkpoint() -> None:
     from echojepa.launch.evaluate import EvaluateJob
     from echojepa.launch.pretrain import PretrainJob

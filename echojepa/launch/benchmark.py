@@ -44,7 +44,7 @@ Encoders = dict[str, tuple[str, int]]
 def plan(job: BenchmarkJob) -> Plan:
     """What would be run; nothing is written. Raises `ConfigError`."""
     job = _absolute(job)
-    return ArmJobs(job, _manifest(job)).plan()
+    return _Benchmark(job, Path(job.out)).plan()
 
 
 def launch(job: BenchmarkJob) -> Path:
@@ -70,8 +70,13 @@ def launch(job: BenchmarkJob) -> Path:
         benchmark.pretrain()
         benchmark.compare()
         outcome = benchmark.judge()
-    write_page(outcome, out / "benchmark.html")
-    write_files(outcome, out)
+    try:
+        write_page(outcome, out / "benchmark.html")
+        write_files(outcome, out)
+    except OSError as error:
+        raise StorageError(
+            f"results cannot be written: {error.strerror}", "Free the folder.", job.out
+        ) from None
     if outcome.failed:
         named = "; ".join(f"{what}: {why}" for what, why in outcome.failed.items())
         raise IncompleteError(
@@ -94,16 +99,21 @@ class _Benchmark:
         self._orders: dict[int, SameOrder] = {}
         self._failed: dict[str, str] = {}
         self.cluster = self._arms.base(job.reference, job.seeds[0]).cluster
-        self._judge = self._evaluation({})
+        self._evaluation({})
+        if job.phantom is not None:
+            self._hearts = load(job.phantom, job.phantom_settings, PhantomConfig)
         if job.match != "wall_clock":
-            self._arms.plan()
+            self.plan()
+
+    def plan(self) -> Plan:
+        """The length of every arm."""
+        return self._arms.plan()
 
     def film(self) -> None:
         """Write the phantom, or what is missing of it, and the manifests of who is held out."""
         if self._job.phantom is not None:
             self._console.rule("phantom hearts, filmed")
-            hearts = load(self._job.phantom, self._job.phantom_settings, PhantomConfig)
-            phantom.launch(hearts, self._out / "phantom", self.cluster)
+            phantom.launch(self._hearts, self._out / "phantom", self.cluster)
         if self._job.held_out:
             cut_manifest(_source(self._job), self._job.held_out, self._out / "manifests")
 
@@ -112,7 +122,7 @@ class _Benchmark:
         if self._job.match == "wall_clock":
             self._console.rule("seconds of a step, measured")
             self._arms.measure()
-        plan = self._arms.plan()
+        plan = self.plan()
         for arm in plan.arms:
             with self._noting(f"search of {arm.name}"):
                 self._arms.tune(arm)

@@ -15,7 +15,7 @@ from echojepa.benchmark.matching import PlannedArm, StepCost, budget_of, planned
 from echojepa.benchmark.runs import record_of, settled_step_seconds
 from echojepa.config import FolderName, Strict, amend, load, to_tree, to_yaml, validate
 from echojepa.cost import flops_per_clip
-from echojepa.durable import make_folder, write_text
+from echojepa.durable import write_text
 from echojepa.errors import ConfigError
 from echojepa.launch import pretrain, sweep
 from echojepa.launch.pretrain import PretrainJob
@@ -166,7 +166,7 @@ class ArmJobs:
             raise ConfigError("tuning needs the online probe", "Set `probe`.", self._job.pretrain)
         task, better = base.probe.task, {"regression": "r2", "classification": "balanced_accuracy"}
         stated = best.with_name("base.yaml")
-        make_folder(best.parent)
+        best.parent.mkdir(parents=True, exist_ok=True)
         write_text(stated, to_yaml(amend(base, stretched(base, length))))
         search = SweepJob(
             out=str(best.parent),
