@@ -68,10 +68,15 @@ class Plan(NamedTuple):
     @property
     def hours(self) -> float | None:
         """Of all runs, one after the other; evaluation, phantom and starts are not counted."""
-        if self.flops_per_second is None:
-            return None
-        flops = sum(arm.num_steps * arm.step.flops for arm in self.arms)
-        return self.num_seeds * flops / self.flops_per_second / 3600
+        seconds = 0.0
+        for arm in self.arms:
+            if arm.step.seconds is not None:
+                seconds += arm.num_steps * arm.step.seconds
+            elif self.flops_per_second is not None:
+                seconds += arm.num_steps * arm.step.flops / self.flops_per_second
+            else:
+                return None
+        return self.num_seeds * seconds / 3600
 
 
 class ArmJobs:
