@@ -13,7 +13,16 @@ from pydantic import Field, model_validator
 from echojepa.benchmark.config import BenchmarkConfig, PretrainedArm
 from echojepa.benchmark.matching import PlannedArm, StepCost, budget_of, planned_arm, stretched
 from echojepa.benchmark.runs import record_of, settled_step_seconds
-from echojepa.config import FolderName, Strict, amend, load, to_tree, to_yaml, validate
+from echojepa.config import (
+    FolderName,
+    Strict,
+    amend,
+    fingerprint,
+    load,
+    to_tree,
+    to_yaml,
+    validate,
+)
 from echojepa.cost import flops_per_clip
 from echojepa.durable import write_text
 from echojepa.errors import ConfigError
@@ -23,10 +32,12 @@ from echojepa.launch.sweep import Dimension, SweepJob
 from echojepa.models.encoder import VideoEncoder
 from echojepa.models.weights import save_encoder
 from echojepa.randomness import Seeds
-from echojepa.runs.checkpoint import newest_valid, step_of
 from echojepa.runs.folder import RunFolder
 
 _MEASURED = "measured.json"
+"""Seconds of a step, by arm."""
+_FINISHED = "finished.json"
+"""Hash of the config of every finished run, by its folder's name."""
 
 
 class TuningConfig(Strict):
@@ -112,8 +123,7 @@ class ArmJobs:
 
     def tuned(self, arm: str, seed: int) -> PretrainJob:
         """The same with its real target, and with what a search has found."""
-        found = self._best_file(arm)
-        best = json.loads(found.read_text())["config"] if found.is_file() else {}
+        best = _read(self._best_file(arm)).get("config", {})
         return amend(self.base(arm, seed, self._target(arm, seed)), _settings(best))
 
     def plan(self) -> Plan:
@@ -192,12 +202,12 @@ class ArmJobs:
         """
         job = self.tuned(planned.name, seed)
         job = pretrain.with_absolute_paths(amend(job, stretched(job, planned.num_steps)))
-        folder = RunFolder(job.run_dir)
-        folder.create(job, job.data.clips().fingerprint)
-        newest, _ = newest_valid(folder.checkpoints)
-        done = newest is not None and step_of(newest) == job.loop.num_steps
-        if not (done and folder.encoder.is_dir()):
-            pretrain.launch(job)
+        file, name = self.out / _FINISHED, Path(job.run_dir).name
+        finished = _read(file)
+        if finished.get(name) == fingerprint(job) and RunFolder(job.run_dir).encoder.is_dir():
+            return
+        pretrain.launch(job)  # says it, if the folder holds a run with other settings
+        write_text(file, json.dumps({**finished, name: fingerprint(job)}, indent=1))
 
     def replanned(self, plan: Plan, arm: PlannedArm, done: Sequence[PlannedArm]) -> PlannedArm:
         """The length of an arm once its search is over: what was found may cost more or less."""
@@ -229,9 +239,7 @@ class ArmJobs:
         return self.out / "tuning" / arm / "best.json"
 
     def _measured(self) -> dict[str, float]:
-        file = self.out / _MEASURED
-        found: dict[str, float] = json.loads(file.read_text()) if file.is_file() else {}
-        return found
+        return _read(self.out / _MEASURED)
 
     def _rate(self, steps: dict[str, StepCost]) -> float | None:
         """Operations a second: as the config says, else what finished runs have reached."""
@@ -248,6 +256,12 @@ class ArmJobs:
 def _step_cost(job: PretrainJob, seconds: float | None) -> StepCost:
     flops = flops_per_clip(job.build_objective(Seeds(job.seed)).passes())
     return StepCost(float(flops * job.loop.global_batch), job.loop.global_batch, seconds)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """A JSON file; empty if there is none."""
+    found: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return found
 
 
 def _settings(found: dict[str, Any]) -> list[str]:

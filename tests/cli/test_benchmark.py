@@ -25,8 +25,8 @@ def test_quick_takes_the_sibling_and_a_plan_writes_nothing(
         .stdout
         for words in ([], ["--quick"])
     ]
-    assert "600" in said[0] and "600" not in said[1]
-    assert "12" in said[1]
+    assert " 450 " in said[0] and " 450 " not in said[1]
+    assert " 12 " in said[1]
     assert all("training steps of all arms and seeds: 0." in text for text in said)
     assert not out.exists()
 
