@@ -58,7 +58,7 @@ def file(phantom_manifest: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         "reference": "two masks",
     }
     for name, content in (("pretrain", shared), ("evaluate", judge), ("benchmark", tree)):
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content))
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return folder / "benchmark.yaml"
 
 
