@@ -290,6 +290,7 @@ def cut_batch(config: PretrainConfig, world_size: int, origin: int = 0) -> Strea
         world_size,
         config.data.clip,
         origin,
+        config.objective.clips_together,
     )
     config.objective.check_shape(shape)
     return shape

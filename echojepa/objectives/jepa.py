@@ -40,6 +40,11 @@ class JepaConfig(LatentConfig):
     regulariser: Annotated[SigregConfig | VicregConfig, Field(discriminator="kind")] | None = None
     """Keeps the embeddings of different clips apart; null leaves that to the average."""
 
+    @property
+    def clips_together(self) -> int:
+        """See `ObjectiveConfig`: those of a regulariser's group."""
+        return 1 if self.regulariser is None else self.regulariser.group
+
     def check(self, model: ModelConfig) -> None:
         """See `ObjectiveConfig`."""
         super().check(model)

@@ -128,6 +128,11 @@ class Objective(ABC):
 class ObjectiveConfig(Strict, ABC):
     """The settings of one kind of objective."""
 
+    @property
+    def clips_together(self) -> int:
+        """Consecutive samples that one micro-batch must hold, because a loss compares them."""
+        return 1
+
     @abstractmethod
     def check(self, model: ModelConfig) -> None:
         """Raise `ValueError` if the objective cannot train this model."""

@@ -3,8 +3,8 @@
 A clip's embedding is the mean over its tokens. The published terms are statistics of a batch, and a
 batch is cut differently for every number of workers. Here the statistic is that of a *group*: a
 fixed number of consecutive samples, whoever computes them. Every clip of a group has the group's
-value as its loss, so that the mean over clips is the mean over groups. Groups must lie within
-micro-batches, which `check_shape` demands of every cut: then 1, 2 or 3 workers give one gradient.
+value as its loss, so that the mean over clips is the mean over groups. Micro-batches are cut into
+whole groups, filled up with padding, so that 1, 2 or 3 workers give one gradient.
 
 A statistic over the tokens of single clips would need no groups, but it would not do: tokens that
 encode nothing but their own position are spread out perfectly, are the same for all clips, and are
@@ -44,8 +44,8 @@ class RegulariserConfig(Strict, ABC):
     weight: float = Field(1.0, gt=0)
     """Of the statistic beside the error of prediction."""
     group: int = Field(ge=2)
-    """Clips of one statistic (n): consecutive samples. Micro-batches of any number of workers must
-    be whole groups."""
+    """Clips of one statistic (n): consecutive samples. Micro-batches are whole groups, which divide
+    loop.global_batch."""
 
     @abstractmethod
     def draw(self, samples: NDArray[np.int64], width: int, seeds: Seeds) -> list[torch.Tensor]:
@@ -75,8 +75,8 @@ class RegulariserConfig(Strict, ABC):
             raise ConfigError(
                 f"groups of {self.group} clips do not fit a micro-batch of {shape.micro_batch} and "
                 f"a global batch of {shape.global_batch} on {shape.world_size} workers",
-                "Choose loop.global_batch and optimizer.max_micro_batch so that every micro-batch "
-                "is whole groups, or a smaller group.",
+                "Choose a group that divides loop.global_batch and is no larger than "
+                "optimizer.max_micro_batch.",
                 "objective.regulariser.group",
             )
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from support.ranks import pretrain_on_ranks, pretrain_plain, variant
 
+from echojepa.config import validate
 from echojepa.data.stream import StreamShape
 from echojepa.errors import ConfigError
 from echojepa.models.encoder import EncoderConfig, normalise
@@ -19,6 +20,7 @@ from echojepa.objectives.jepa import JepaConfig
 from echojepa.objectives.masks import BlockMaskConfig, MaskConfig
 from echojepa.objectives.objective import ModelConfig
 from echojepa.objectives.regulariser import RegulariserConfig, SigregConfig, VicregConfig
+from echojepa.pretrain import PretrainConfig, cut_batch
 from echojepa.randomness import Seeds
 from echojepa.runs.folder import read_lines
 
@@ -209,9 +211,20 @@ def test_cuts_that_would_break_groups_are_refused() -> None:
             config.check_shape(StreamShape(batch, 3, micro, 1, micro))
 
 
+@pytest.mark.parametrize(("group", "batch", "max_micro"), [(16, 24, 16), (8, 24, 4)])
+def test_a_group_that_cannot_be_formed_is_refused_before_a_run(
+    tree: dict[str, Any], group: int, batch: int, max_micro: int
+) -> None:
+    tree["objective"]["regulariser"] = {"kind": "vicreg", "group": group}
+    tree["loop"]["global_batch"], tree["optimizer"]["max_micro_batch"] = batch, max_micro
+    config = validate(tree, PretrainConfig, "test")
+    with pytest.raises(ConfigError, match=f"groups of {group} clips do not fit"):
+        cut_batch(config, 2)
+
+
 def regularised(tree: dict[str, Any], kind: str, target: str) -> dict[str, Any]:
-    """Ten steps of 12 clips in groups of two."""
-    section: dict[str, Any] = {"kind": kind, "group": 2}
+    """Ten steps of 12 clips in groups of four: two workers need a group of padding."""
+    section: dict[str, Any] = {"kind": kind, "group": 4}
     section |= {"num_directions": 16} if kind == "sigreg" else {}
     tree["objective"] |= {"target": target, "regulariser": section}
     tree["loop"] |= {"num_steps": 10, "global_batch": 12, "log_every_steps": 1}
@@ -230,7 +243,7 @@ def test_two_ranks_and_accumulation_train_as_one_process(tree: dict[str, Any]) -
     assert last["loss"] == pytest.approx(sum(parts) / 2)
     assert "momentum" not in last and "feature_std" in last
     card = (Path(two["run_dir"]) / "encoder" / "README.md").read_text()
-    assert "SIGReg of groups of 2 clips" in card and "EMA" not in card
+    assert "SIGReg of groups of 4 clips" in card and "EMA" not in card
     tree["optimizer"]["max_micro_batch"] = 4
     np.testing.assert_allclose(pretrain_plain(variant(tree, "parts")), plain, atol=1e-4)
 
