@@ -95,13 +95,18 @@ def test_visible_tokens_may_be_learnt_as_well(teacher: Path) -> None:
 
 def test_operations_are_counted_with_the_targets_own_size(teacher: Path) -> None:
     objective = objective_of(teacher)
-    counter = FlopCounterMode(display=False)
-    module, pixels, drawn = module_of(objective), pixels_of(2), objective.draw(np.arange(2))
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
-        module(pixels, *drawn)
-    expected = 2 * sum(p.flops for p in objective.passes())
-    assert counter.get_total_flops() == pytest.approx(expected, rel=0.01)
-    assert [p.trained for p in objective.passes()] == [False, True, True, True, True]
+    module, passes = module_of(objective), objective.passes()
+    (keep, _), (hidden, _) = objective.draw(np.arange(2))
+    context = torch.zeros(*keep.shape, 24)
+    for part, inputs, expected in (
+        (module.target, (normalise(pixels_of(2), torch.float32),), passes[0]),
+        (module.predictor, (context, keep, hidden, GRID), passes[2]),
+    ):
+        counter = FlopCounterMode(display=False)
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), counter:
+            part(*inputs)
+        assert counter.get_total_flops() == pytest.approx(2 * expected.flops, rel=0.01)
+    assert [p.trained for p in passes] == [False, True, True, True, True]
 
 
 def test_its_weights_are_counted_as_frozen(teacher: Path) -> None:
