@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.paths import DATA
 from support.teachers import GRID, MASKS, MODEL, module_of, objective_of, pixels_of, write_teacher
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -18,6 +19,7 @@ from echojepa.cost import count_parameters, footprint
 from echojepa.data.stream import StreamShape
 from echojepa.errors import CheckpointError, ConfigError
 from echojepa.models.encoder import normalise
+from echojepa.models.formats.import_weights import ImportConfig, import_weights
 from echojepa.models.weights import load_encoder
 from echojepa.objectives.frozen_target import FrozenTargetConfig
 from echojepa.randomness import Seeds
@@ -80,6 +82,19 @@ def test_a_model_of_one_level_learns_the_last_of_a_target_and_other_models_all(
         chosen = torch.stack([w[h] for w, h in zip(wanted, hiddens[0], strict=True)])
         losses = module(pixels, contexts, hiddens).losses
         torch.testing.assert_close(losses[0], (found - chosen).abs().mean(dim=(1, 2)))
+
+
+def test_imported_weights_of_vjepa2_are_a_target(tmp_path: Path) -> None:
+    heads = ImportConfig(num_heads=4, predictor_heads=4, size=64)
+    import_weights(DATA / "vjepa2_tiny.pt", tmp_path / "imported", heads)
+    encoder = MODEL.encoder.model_copy(update={"patch_size": 16})
+    model = MODEL.model_copy(update={"encoder": encoder})
+    grid = encoder.grid(4, 64, 64)
+    config = FrozenTargetConfig(masks=MASKS, target=str(tmp_path / "imported")).bound(model)
+    objective = config.build(model, grid, Seeds(0))
+    pixels = torch.zeros(1, 4, 64, 64, 3, dtype=torch.uint8)
+    losses = module_of(objective)(pixels, *objective.draw(np.arange(1))).losses
+    assert losses.shape == (2, 1) and losses.isfinite().all()
 
 
 def test_visible_tokens_may_be_learnt_as_well(teacher: Path) -> None:
