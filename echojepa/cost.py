@@ -65,15 +65,23 @@ def encoder_pass(config: EncoderConfig, num_tokens: int, *, trained: bool) -> Pa
 
 
 def predictor_pass(
-    config: PredictorConfig, encoder: EncoderConfig, num_context: int, num_hidden: int
+    config: PredictorConfig,
+    encoder: EncoderConfig,
+    num_context: int,
+    num_hidden: int,
+    output_width: int | None = None,
 ) -> Pass:
-    """The context and the hidden tokens of one clip through the predictor, which is trained."""
+    """The context and the hidden tokens of one clip through the predictor, which is trained.
+
+    Args:
+        output_width: of the predicted features, all levels; null is the encoder's own.
+    """
     embedding = encoder.width * config.width
     if encoder.num_levels > 1:
         embedding += encoder.num_levels * encoder.width**2
     num_tokens = num_context + num_hidden
     answered = num_tokens if config.context_head else num_hidden
-    heads = config.width * encoder.num_levels * encoder.width
+    heads = config.width * (output_width or encoder.num_levels * encoder.width)
     projections = 2 * (num_context * embedding + answered * heads)
     return Pass(
         flops=projections + _blocks_flops(config, num_tokens),
@@ -107,6 +115,8 @@ class Parameters(NamedTuple):
     num_trained: int
     num_averaged: int
     """Moving averages of trained ones."""
+    num_frozen: int
+    """Neither trained nor averaged."""
     num_in_largest_block: int
 
 
@@ -119,9 +129,12 @@ def count_parameters(module: nn.Module, averages: Iterable[str]) -> Parameters:
     prefixes = tuple(averages)
     named = list(module.named_parameters())
     blocks = [m for m in module.modules() if isinstance(m, Block)]
+    trained = sum(p.numel() for _, p in named if p.requires_grad)
+    averaged = sum(p.numel() for name, p in named if name.startswith(prefixes))
     return Parameters(
-        num_trained=sum(p.numel() for _, p in named if p.requires_grad),
-        num_averaged=sum(p.numel() for name, p in named if name.startswith(prefixes)),
+        num_trained=trained,
+        num_averaged=averaged,
+        num_frozen=sum(p.numel() for _, p in named) - trained - averaged,
         num_in_largest_block=max(
             (sum(p.numel() for p in block.parameters()) for block in blocks), default=0
         ),
@@ -161,10 +174,12 @@ def footprint(
     """
     # Per trained parameter: the weight, its float32 master (float32 weights are their own), two
     # moments of Adam and the accumulated gradient. Per average: the weight and its float32 master.
+    # What is frozen is a weight and nothing else; a checkpoint does not hold it.
     master = _FLOAT32 if bytes_per_number != _FLOAT32 else 0
     per_trained = bytes_per_number + master + 2 * _FLOAT32 + _FLOAT32
     per_average = bytes_per_number + master
     states = parameters.num_trained * per_trained + parameters.num_averaged * per_average
+    states += parameters.num_frozen * bytes_per_number
     stored = parameters.num_trained * 3 + parameters.num_averaged  # weight and two moments; average
     kept = _num_kept([p for p in passes if p.trained], recompute=recompute)
     return Footprint(

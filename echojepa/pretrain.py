@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -91,6 +91,13 @@ class PretrainConfig(Strict):
         clip = self.data.clip
         return self.model.encoder.grid(clip.num_frames, clip.size, clip.size)
 
+    def bound(self) -> Self:
+        """This config, with what its objective names looked at; see `ObjectiveConfig.bound`.
+
+        A run folder is created with the result, so that a later start can tell what has changed.
+        """
+        return self.model_copy(update={"objective": self.objective.bound(self.model)})
+
     def build_objective(self, seeds: Seeds) -> Objective:
         """The objective, without a module yet; raises `ConfigError` if it does not fit the grid."""
         return self.objective.build(self.model, self.grid(), seeds)
@@ -111,7 +118,7 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
     shape = cut_batch(config, worker.world_size, start.state.origin)
     module = initial_module(config, objective, start)
     engine = worker.engine(module, objective.facts.averages, config.optimizer, shape)
-    load_state(engine, start)
+    load_state(engine, objective.facts, start)
     feed = Feed(
         open_segment=lambda s: worker.open_segment(config.data, seeds, shape, s),
         shape=shape,
@@ -169,7 +176,16 @@ def _saver(
     mirror = None
     if config.mirror is not None and collectives.world().rank == 0:
         mirror = Mirror(config.mirror, folder, beginning.start.state.step)
-    return RunSaver(config.loop, folder, engine, guard, beginning.attempt, origin, mirror)
+    return RunSaver(
+        config.loop,
+        folder,
+        engine,
+        guard,
+        beginning.attempt,
+        origin,
+        objective.facts.frozen,
+        mirror,
+    )
 
 
 class Beginning(NamedTuple):
@@ -216,12 +232,15 @@ def _begin(config: PretrainConfig, folder: RunFolder, worker: Worker) -> Beginni
 
 
 def _note_patients(config: PretrainConfig, folder: RunFolder) -> None:
-    """Note whom this run will have seen, and whom the weights had that it begins with."""
-    if (folder.path / PATIENTS_FILE).is_file():
+    """Note whom this run will have seen, and whom the weights had that it begins with or learns of.
+
+    Until there is a checkpoint, nothing binds a run to what an earlier start was told.
+    """
+    if (folder.path / PATIENTS_FILE).is_file() and any(folder.checkpoints.glob("step_*")):
         return
     seen = PatientDigests.of(config.data.manifest, config.data.where, config.data.mixture)
-    source = config.init_from or config.fork_from
-    if source is not None:
+    begun_from = config.init_from or config.fork_from
+    for source in (*filter(None, [begun_from]), *config.objective.sources()):
         seen = seen.and_of(PatientDigests.read(Path(source)))
     seen.write(folder.path)
 
@@ -230,6 +249,7 @@ def initial_module(config: PretrainConfig, objective: Objective, start: Start) -
     """The whole module with its seeded (or given) initial weights, equal on every rank."""
     torch.manual_seed(config.seed)
     module = objective.module(getattr(torch, config.optimizer.precision))
+    objective.complete(module)
     initialise_weights(module, objective.facts, start)
     return module
 
@@ -270,6 +290,7 @@ def cut_batch(config: PretrainConfig, world_size: int, origin: int = 0) -> Strea
         world_size,
         config.data.clip,
         origin,
+        config.objective.clips_together,
     )
     config.objective.check_shape(shape)
     return shape

@@ -24,6 +24,7 @@ class Domain(IntEnum):
     CLIP = 2
     MASK = 3
     CORRUPTION = 4
+    DIRECTION = 5
 
 
 @dataclass(frozen=True)

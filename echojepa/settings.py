@@ -42,7 +42,8 @@ class Setting(NamedTuple):
     changeable: bool
     """Whether it may differ when a run is resumed."""
     kinds: tuple[str, ...] = ()
-    """Where its section is one of several kinds: those that have it; empty if all do."""
+    """Where its section is one of several kinds: those that have it; empty if all do. Of sections
+    inside sections, the kinds of the inner one."""
 
     @property
     def title(self) -> str:
@@ -118,7 +119,8 @@ def _merged(listed: dict[type[Strict], list[Setting]], kind: str) -> Iterator[Se
         yield Setting(kind, kinds, "required", "", meaning, changeable=False)
         owners = {setting: own for setting, own in owners.items() if setting.key != kind}
     for setting, own in owners.items():
-        yield setting if len(own) == len(listed) else setting._replace(kinds=tuple(own))
+        everywhere = len(own) == len(listed)
+        yield setting if everywhere or setting.kinds else setting._replace(kinds=tuple(own))
 
 
 def _type_text(annotation: Any) -> str:

@@ -96,6 +96,15 @@ def test_what_the_first_run_had_seen_is_not_forgotten(tree: Tree, tmp_path: Path
         evaluate(evaluation(encoder, tree, tmp_path / "out"), Here())
 
 
+def test_nor_is_what_the_teacher_had_seen(tree: Tree, tmp_path: Path) -> None:
+    """Pretrained on train, of the features of an encoder that was pretrained on test."""
+    teacher = pretrained(tree, "test", tmp_path, "teacher")
+    tree["objective"] |= {"kind": "frozen_target", "target": str(teacher)}
+    encoder = pretrained(tree, "train", tmp_path, "student")
+    with pytest.raises(ManifestError, match="3 of 3 test patients"):
+        evaluate(evaluation(encoder, tree, tmp_path / "out"), Here())
+
+
 def test_nor_is_a_transfer_to_patients_of_its_pretraining(tree: Tree, tmp_path: Path) -> None:
     """The other manifest tests on those whom the encoder has learnt from."""
     encoder = pretrained(tree, "val", tmp_path)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from support.ranks import prepare, pretrain_plain, variant
 
+from echojepa.data.manifest.patients import PatientDigests
 from echojepa.errors import (
     CheckpointError,
     ConfigError,
@@ -128,6 +129,8 @@ def test_a_start_that_failed_binds_nothing(tree: Tree) -> None:
     tree["optimizer"]["lr"]["peak"] = 2e-3
     assert len(pretrain_plain(tree)) == 8
     assert not audit_run(RunFolder(tree["run_dir"])).findings
+    seen = PatientDigests.read(Path(tree["run_dir"]))
+    assert seen is not None and seen.complete, "weights that were never read have seen nobody"
 
 
 def test_resume_refuses_another_run(tree: Tree) -> None:

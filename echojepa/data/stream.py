@@ -86,12 +86,23 @@ class StreamShape:
 
 
 def stream_shape(
-    global_batch: int, max_micro: int, world_size: int, clip: ClipConfig, origin: int = 0
+    global_batch: int,
+    max_micro: int,
+    world_size: int,
+    clip: ClipConfig,
+    origin: int = 0,
+    group: int = 1,
 ) -> StreamShape:
-    """Cut a global batch: as few forward passes as `max_micro` allows, blocks near 64 MiB."""
-    per_rank = -(-global_batch // world_size)
-    accumulation = -(-per_rank // max_micro)
-    micro = -(-per_rank // accumulation)
+    """Cut a global batch: as few forward passes as `max_micro` allows, blocks near 64 MiB.
+
+    Args:
+        group: clips that stay together: micro-batches are whole groups, if `max_micro` has room.
+    """
+    group = group if group <= max_micro else 1
+    groups = -(-global_batch // group)
+    per_rank = -(-groups // world_size)
+    accumulation = -(-per_rank // (max_micro // group))
+    micro = -(-per_rank // accumulation) * group
     rows = _block_rows(micro, clip.num_bytes)
     return StreamShape(global_batch, world_size, micro, accumulation, rows, origin)
 

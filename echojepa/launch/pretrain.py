@@ -38,7 +38,7 @@ def launch(
         UserError: what the user can fix, from the driver's checks or from the workers.
         TrainingFailedError: anything else, after `cluster.max_failures` restarts.
     """
-    job = with_absolute_paths(job)
+    job = with_absolute_paths(job).bound()
     clips = job.data.clips()
     objective = job.build_objective(Seeds(job.seed))
     fewest, most = job.cluster.num_workers, job.cluster.max_workers

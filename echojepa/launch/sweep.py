@@ -92,7 +92,7 @@ def launch(job: SweepJob) -> dict[str, Any]:
     """
     out = Path(job.out).resolve()
     base = load(job.base, [*job.overrides, f"run_dir={out / 'trial'}"], PretrainJob)
-    base = pretrain.with_absolute_paths(base)
+    base = pretrain.with_absolute_paths(base).bound()
     base.data.clips()
     _trial_job(base, out, {d.key: _example(d) for d in job.search})
     _check_metric(job, base)

@@ -10,6 +10,7 @@ nowhere else.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass
@@ -102,6 +103,27 @@ def read_config(folder: Path) -> tuple[EncoderConfig, dict[str, Any]]:
             "Name a folder with model.safetensors and config.json.",
             str(folder),
         ) from None
+
+
+def encoder_digest(folder: Path) -> str:
+    """SHA-256 (hexadecimal) of what an encoder is: its config and its weights, not its card.
+
+    Raises:
+        CheckpointError: the folder is not an encoder, or cannot be read.
+    """
+    read_config(folder)
+    digest = hashlib.sha256()
+    try:
+        for name in (_CONFIG, _WEIGHTS):
+            with (folder / name).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    except OSError as error:
+        raise CheckpointError(
+            f"{error.filename} cannot be read ({type(error).__name__})",
+            "Export it again.",
+            str(folder),
+        ) from None
+    return digest.hexdigest()
 
 
 def load_encoder(path: str | Path) -> VideoEncoder:

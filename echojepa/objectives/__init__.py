@@ -2,7 +2,10 @@
 
 objective.py       START HERE: what an objective must give, and nothing more
 kinds.py           those that a config may name
-jepa.py            predict the target's features of hidden tokens
+latent.py          what objectives of latent prediction share: masks, predictor, error
+jepa.py            predict features of the encoder's own average, or of itself
+frozen_target.py   predict features of a finished encoder, of any size (SALT)
+regulariser.py     embeddings of different clips stay apart: SIGReg, VICReg
 masks.py           which tokens are hidden, keyed by (seed, s)
 mask_geometry.py   blocks on a grid, made equal in count
 distance.py        how far visible tokens are from hidden ones

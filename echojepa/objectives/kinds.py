@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from echojepa.config import Strict, validate
+from echojepa.objectives.frozen_target import FrozenTargetConfig
 from echojepa.objectives.jepa import JepaConfig
 
-AnyObjective = JepaConfig
+AnyObjective = Annotated[JepaConfig | FrozenTargetConfig, Field(discriminator="kind")]
 """The type of a config's `objective` section."""
 DEFAULT = JepaConfig()
 

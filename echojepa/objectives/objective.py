@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import torch
@@ -29,7 +29,8 @@ from echojepa.models.predictor import PredictorConfig
 from echojepa.randomness import Seeds
 
 Drawn = tuple[list[torch.Tensor], ...]
-"""What a forward pass needs beside the pixels: lists of tensors [B, ...], on the host."""
+"""What a forward pass needs beside the pixels: lists of tensors [B, ...], or of one row per group
+of clips, on the host."""
 
 
 class ModelConfig(Strict):
@@ -69,6 +70,9 @@ class Facts:
     """Prefix of the encoder that is trained; the same as `exported`, unless that is an average."""
     averages: Mapping[str, str] = field(default_factory=dict)
     """Prefix of parameters that are moving averages, and of those they average, name by name."""
+    frozen: tuple[str, ...] = ()
+    """Prefixes of parameters that come from elsewhere and never change: `Objective.complete` fills
+    them, and checkpoints do without them."""
     predictor: str | None = None
     """Prefix of the predictor, if there is one."""
     card: Mapping[str, str] = field(default_factory=dict)
@@ -100,6 +104,14 @@ class Objective(ABC):
                 parameter for it would gather that parameter.)
         """
 
+    def complete(self, module: nn.Module) -> None:
+        """Fill the parameters that `Facts.frozen` names; a module without any is complete.
+
+        Raises:
+            CheckpointError: they are not what the run began with, or cannot be read.
+        """
+        del module
+
     @abstractmethod
     def draw(self, samples: NDArray[np.int64]) -> Drawn:
         """What the module needs for these global sample indices [B], and for them alone."""
@@ -116,6 +128,11 @@ class Objective(ABC):
 class ObjectiveConfig(Strict, ABC):
     """The settings of one kind of objective."""
 
+    @property
+    def clips_together(self) -> int:
+        """Consecutive samples that one micro-batch must hold, because a loss compares them."""
+        return 1
+
     @abstractmethod
     def check(self, model: ModelConfig) -> None:
         """Raise `ValueError` if the objective cannot train this model."""
@@ -123,6 +140,19 @@ class ObjectiveConfig(Strict, ABC):
     @abstractmethod
     def check_shape(self, shape: StreamShape) -> None:
         """Raise `ConfigError` if the objective cannot train on batches that are cut like this."""
+
+    def sources(self) -> tuple[str, ...]:
+        """Folders of the encoders it learns from: whom they have seen, a run has seen as well."""
+        return ()
+
+    def bound(self, model: ModelConfig) -> Self:
+        """The same settings with the files they name looked at: absolute paths and digests.
+
+        Raises:
+            UserError: a file is missing, is not the one that was stated, or does not fit the model.
+        """
+        del model
+        return self
 
     @abstractmethod
     def build(self, model: ModelConfig, grid: Grid, seeds: Seeds) -> Objective:

@@ -51,7 +51,7 @@ def export_encoder(checkpoint: Path, out: Path, *, with_online: bool = False) ->
             companions = Companions(predictor, _part(reader, facts["predictor"]), online)
     seen = PatientDigests.read(checkpoint)
     clip = {name: state["config"]["data"]["clip"][name] for name in ("num_frames", "fps", "size")}
-    save_encoder(out, encoder, weights, clip, model_card(state, facts["card"]), companions)
+    save_encoder(out, encoder, weights, clip, model_card(state, facts), companions)
     if seen is not None:
         seen.write(out)
     return out
@@ -63,6 +63,7 @@ def describe(facts: Facts) -> dict[str, Any]:
         "exported": facts.exported,
         "online": facts.online,
         "predictor": facts.predictor,
+        "averaged": bool(facts.averages),
         "card": dict(facts.card),
     }
 
@@ -111,19 +112,21 @@ def _part(reader: ShardReader, prefix: str) -> dict[str, torch.Tensor]:
     return {k.removeprefix(prefix): reader.whole(k) for k in reader.shapes if k.startswith(prefix)}
 
 
-def model_card(state: dict[str, Any], objective: dict[str, str]) -> str:
+def model_card(state: dict[str, Any], facts: dict[str, Any]) -> str:
     """Markdown: origin, recipe, use and limits. Holds no path and no identifier.
 
     Args:
         state: of the checkpoint.
-        objective: lines that the objective contributes.
+        facts: what `describe` said of the objective.
     """
     config, loop = state["config"], state["loop"]
     encoder, clip = config["model"]["encoder"], config["data"]["clip"]
     optimizer = at_batch(
         validate(config["optimizer"], OptimizerConfig, "checkpoint"), config["loop"]["global_batch"]
     )
-    lines = "\n".join(f"| {name} | {text} |" for name, text in objective.items())
+    lines = "\n".join(f"| {name} | {text} |" for name, text in facts["card"].items())
+    averaged = facts.get("averaged", True)  # older checkpoints are all of averages
+    momentum = f"| EMA momentum | {optimizer.momentum.peak:g} |\n" if averaged else ""
     versions = ", ".join(f"{name} {version}" for name, version in state["versions"].items())
     return f"""# Echocardiography video encoder
 
@@ -141,8 +144,7 @@ RGB, ImageNet normalisation |
 {config["loop"]["global_batch"]} clips each |
 | Samples | {loop["num_seen"]}, of which {loop["num_unread"]} could not be read |
 | Learning rate | peak {optimizer.lr.peak:g}, {optimizer.lr.shape} |
-| EMA momentum | {optimizer.momentum.peak:g} |
-| Precision | {optimizer.precision} |
+{momentum}| Precision | {optimizer.precision} |
 | Seed | {config["seed"]} |
 | Data | manifest SHA-256 `{state["manifest_fingerprint"]}` |
 | Config hash | `{state["config_hash"]}` |

@@ -10,6 +10,7 @@ from echojepa.runs import checkpoint
 from echojepa.runs.folder import RunFolder
 from echojepa.runs.mirror import Mirror
 from echojepa.runs.rollback import CollapseGuard
+from echojepa.runs.shards import without
 from echojepa.train import collectives
 from echojepa.train.engine import Engine
 from echojepa.train.loop import LoopConfig
@@ -27,6 +28,8 @@ class RunSaver:
     attempt: int
     origin: dict[str, Any]
     """What every checkpoint says of where it comes from."""
+    frozen: tuple[str, ...]
+    """What checkpoints do without; as in `objectives.objective.Facts`."""
     mirror: Mirror | None
     """On rank 0, if the run is copied somewhere."""
 
@@ -48,7 +51,7 @@ class RunSaver:
         retention = checkpoint.Retention(
             self.config.keep_last, self.config.keep_every_steps, self.guard.healthy_until
         )
-        shards = self.engine.shards()
+        shards = without(self.engine.shards(), self.frozen)
         saved = checkpoint.save(self.folder.checkpoints, state.step, shards, content, retention)
         if self.mirror is not None:
             self.mirror.submit(saved, retention)

@@ -96,6 +96,11 @@ class ShardReader:
         )
 
 
+def without(shards: Shards, prefixes: tuple[str, ...]) -> Shards:
+    """The state of those parameters whose names begin otherwise: what a checkpoint holds."""
+    return {k: s for k, s in shards.items() if not k.partition("/")[2].startswith(prefixes)}
+
+
 def reshard(reader: ShardReader, like: Shards) -> Shards:
     """The stored state, cut as `like` is cut.
 

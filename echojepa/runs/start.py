@@ -28,7 +28,7 @@ from echojepa.models.weights import (
 from echojepa.objectives.objective import Facts
 from echojepa.runs.checkpoint import newest_valid, read_state, resolve
 from echojepa.runs.folder import RunFolder
-from echojepa.runs.shards import ShardReader, reshard
+from echojepa.runs.shards import ShardReader, reshard, without
 from echojepa.train.engine import Engine
 from echojepa.train.step import LoopState
 
@@ -81,9 +81,10 @@ def choose_start(
 def initialise_weights(module: nn.Module, facts: Facts, start: Start) -> None:
     """Before partitioning: fill the module's weights for an `init` start.
 
-    A checkpoint fills every parameter. An encoder folder fills what it holds: the encoder that the
-    objective exports; the online encoder, where that is another one, from the folder's own online
-    encoder or else from the same weights; and the predictor, which stays new if there is none.
+    A checkpoint fills every parameter but those that are frozen. An encoder folder fills what it
+    holds: the encoder that the objective exports; the online encoder, where that is another one,
+    from the folder's own online encoder or else from the same weights; and the predictor, which
+    stays new if there is none.
 
     Raises:
         CheckpointError: another architecture.
@@ -95,6 +96,8 @@ def initialise_weights(module: nn.Module, facts: Facts, start: Start) -> None:
         return
     with ShardReader(start.source) as reader, torch.no_grad():
         for name, parameter in module.named_parameters():
+            if name.startswith(facts.frozen):
+                continue
             found = reader.shapes.get(f"weight/{name}")
             if found != tuple(parameter.shape):
                 raise CheckpointError(
@@ -133,9 +136,14 @@ def _part(module: nn.Module, prefix: str) -> nn.Module:
     return module.get_submodule(prefix.rstrip("."))
 
 
-def load_state(engine: Engine, start: Start) -> None:
-    """After partitioning: set weights, moments and averages for a `resume` or `fork` start."""
+def load_state(engine: Engine, facts: Facts, start: Start) -> None:
+    """After partitioning: set weights, moments and averages for a `resume` or `fork` start.
+
+    What is frozen stays what the objective has filled it with.
+    """
     if start.kind not in ("resume", "fork") or start.source is None:
         return
     with ShardReader(start.source) as reader:
-        engine.load_shards(reshard(reader, engine.shards()), start.state.num_applied)
+        engine.load_shards(
+            reshard(reader, without(engine.shards(), facts.frozen)), start.state.num_applied
+        )

@@ -88,6 +88,21 @@ def test_as_few_forward_passes_as_memory_allows(
     assert world * (shape.accumulation - 1) * max_micro < global_batch
 
 
+@pytest.mark.parametrize("world", [1, 2, 3, 5, 8, 11])
+@pytest.mark.parametrize("max_micro", [8, 12, 30])
+def test_groups_of_clips_stay_together(world: int, max_micro: int) -> None:
+    """In micro-batches of whole groups, and as few of these as memory allows."""
+    shape = stream_shape(40, max_micro, world, SMALL, origin=7, group=8)
+    assert shape.micro_batch % 8 == 0 and shape.micro_batch <= max_micro
+    share = -(-5 // world)
+    assert shape.accumulation == -(-share // (max_micro // 8))
+    assert world * shape.accumulation * shape.micro_batch >= 40
+
+
+def test_groups_that_memory_has_no_room_for_are_cut() -> None:
+    assert stream_shape(40, 6, 2, SMALL, group=8) == stream_shape(40, 6, 2, SMALL)
+
+
 def test_blocks_go_round_the_ranks() -> None:
     shape = StreamShape(24, world_size=3, micro_batch=4, accumulation=2, block_rows=2)
     assert shape.blocks_per_step == 12

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.teachers import write_teacher
 from support.traps import Trap
 
 from echojepa.errors import CheckpointError
 from echojepa.models.encoder import EncoderConfig, VideoEncoder
 from echojepa.models.weights import (
+    encoder_digest,
     is_encoder_folder,
     load_encoder,
     load_encoder_weights,
@@ -170,3 +172,16 @@ def test_a_refused_load_changes_no_weight(folder: Path) -> None:
     with pytest.raises(CheckpointError):
         load_encoder_weights(encoder, folder)
     assert all(torch.equal(encoder.state_dict()[name], before[name]) for name in before)
+
+
+def test_the_digest_is_that_of_weights_and_architecture(tmp_path: Path) -> None:
+    teacher = write_teacher(tmp_path / "teacher")
+    before = encoder_digest(teacher)
+    (teacher / "README.md").write_text("another card")
+    assert encoder_digest(teacher) == before
+    for name in ("config.json", "model.safetensors"):
+        original = (teacher / name).read_bytes()
+        (teacher / name).write_bytes(original.replace(b'"num_heads": 2', b'"num_heads": 4') + b" ")
+        assert encoder_digest(teacher) != before
+        (teacher / name).write_bytes(original)
+    assert encoder_digest(teacher) == before

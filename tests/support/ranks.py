@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from echojepa.config import validate
+from echojepa.config import to_tree, validate
 from echojepa.data.stream import StreamShape
 from echojepa.pretrain import PretrainConfig, pretrain
 from echojepa.runs.folder import RunFolder, read_lines
@@ -101,8 +101,8 @@ def pretrain_on_ranks(
     tree: dict[str, Any], num_ranks: int, model: type[PretrainConfig] = PretrainConfig
 ) -> list[float]:
     """Pretrain with ZeRO-3 on `num_ranks` processes; returns the loss of every logged step."""
-    prepare(tree, model)
-    run_ranks(_pretrain_rank, num_ranks, tree, model)
+    config = prepare(tree, model)
+    run_ranks(_pretrain_rank, num_ranks, to_tree(config), model)
     return losses(tree)
 
 
@@ -114,7 +114,7 @@ def pretrain_plain(tree: dict[str, Any]) -> list[float]:
 
 def prepare(tree: dict[str, Any], model: type[PretrainConfig] = PretrainConfig) -> PretrainConfig:
     """Validate a config and create its run folder, as a launcher does."""
-    config = validate(tree, model, "test")
+    config = validate(tree, model, "test").bound()
     clips = config.data.clips()
     RunFolder(config.run_dir).create(config, clips.fingerprint)
     return config
