@@ -36,8 +36,7 @@ SITE = {
     "sweep": ["out=out"],
     "benchmark": ["out=out"],
 }
-SITE_OF_FILE = {"vit_small_salt": ["objective.target=teacher"]}
-"""What single files leave to the user besides."""
+SITE_OF_FILE = {"vit_small_salt": ["objective.target=teacher"]}  # besides those of its folder
 
 
 def site(path: Path) -> list[str]:
