@@ -65,7 +65,7 @@ def test_a_plan_matches_the_reference(tree: dict[str, Any]) -> None:
 
 
 def test_a_target_needs_an_objective_that_takes_one(tree: dict[str, Any]) -> None:
-    """The stand-in for the target is made, and the objective says that a folder is no target of its kind."""
+    """The stand-in for the target is made; a folder is no target of this objective."""
     tree["arms"]["b"]["target_of"] = "a"
     with pytest.raises(ConfigError, match=r"objective\.target = .*'ema' or 'online'.*arms\.b"):
         arms_of(tree).plan()
