@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from support.masks import MASKS
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -26,7 +27,6 @@ from echojepa.models.attention import Grid
 from echojepa.models.encoder import EncoderConfig, VideoEncoder
 from echojepa.models.predictor import Predictor, PredictorConfig
 from echojepa.objectives.jepa import JepaConfig
-from echojepa.objectives.masks import BlockMaskConfig, MaskConfig
 from echojepa.objectives.objective import ModelConfig, Objective
 from echojepa.randomness import Seeds
 
@@ -80,14 +80,6 @@ def test_a_trained_pass_costs_three() -> None:
 
 
 # --------------------------------------------------------------------------------------- memory
-
-
-MASKS = MaskConfig(
-    generators=(
-        BlockMaskConfig(num_blocks=3, spatial_scale=0.2),
-        BlockMaskConfig(num_blocks=1, spatial_scale=0.6),
-    )
-)
 
 
 def built(model: ModelConfig) -> Objective:

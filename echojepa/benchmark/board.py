@@ -21,6 +21,8 @@ from echojepa.probes.fitting import BASELINE
 from echojepa.probes.intervals import Interval, intervals
 
 BySeed = Mapping[int, Measured]
+Encoders = Mapping[str, tuple[str, int]]
+"""Arm and seed, by the name that an evaluation knows an encoder by."""
 FEWEST_SEEDS, FEWEST_PATIENTS = 2, 10
 """Below, no difference is clear."""
 ANY_SEED = 0
@@ -92,7 +94,8 @@ class Board:
         found = {arm: score.value for arm, score in scores.items() if score is not None}
         if len(found) < 2 or not np.isfinite(list(found.values())).all():
             return None
-        best = min(found, key=found.__getitem__) if measure.lower_is_better else _largest(found)
+        sign = 1 if measure.lower_is_better else -1
+        best = min(found, key=lambda arm: sign * found[arm])
         others = [arm for arm in found if arm != best]
         apart = [self.difference(best, other, measure) for other in others]
         return best if all(d is not None and d.is_clear for d in apart) else None
@@ -102,12 +105,8 @@ class Board:
         return {seed: found[measure] for seed, found in known.items() if measure in found}
 
 
-def board_of(by_encoder: Mapping[str, Measured], encoders: Mapping[str, tuple[str, int]]) -> Board:
-    """Sort what was measured by arm and seed.
-
-    Args:
-        encoders: arm and seed, by the name that an evaluation knows them by.
-    """
+def board_of(by_encoder: Mapping[str, Measured], encoders: Encoders) -> Board:
+    """Sort what was measured by arm and seed."""
     arms: dict[str, dict[int, Measured]] = {arm: {} for arm, _ in encoders.values()}
     for name, (arm, seed) in encoders.items():
         if name in by_encoder:
@@ -139,7 +138,3 @@ def _lines(
     for seed, value in score.by_seed.items():
         yield {**whole, "seed": seed, "value": value, "low": None, "high": None}
     yield {**whole, "seed": None, "value": score.value, "low": low, "high": high}
-
-
-def _largest(found: Mapping[str, float]) -> str:
-    return max(found, key=found.__getitem__)

@@ -10,6 +10,8 @@ from echojepa.config import FolderName, Strict
 from echojepa.probes.fitting import BASELINE
 
 Match = Literal["flops", "samples", "wall_clock"]
+REST = "rest"
+"""What those are called who are not held out."""
 
 
 class PretrainedArm(Strict):
@@ -96,8 +98,10 @@ class BenchmarkConfig(Strict):
     def _consistent(self) -> BenchmarkConfig:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds holds a seed twice")
-        if "rest" in self.held_out:
-            raise ValueError("held_out has the group 'rest', which is what the others are called")
+        if REST in self.held_out:
+            raise ValueError(
+                f"held_out has the group {REST!r}, which is what the others are called"
+            )
         if BASELINE in self.arms:
             raise ValueError(f"{BASELINE!r} is what the probe without pixels is called")
         if (self.phantom is None) == (self.manifest is None):

@@ -6,11 +6,12 @@ interval is over patients, of the mean.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
 
+from echojepa.benchmark.board import Encoders
 from echojepa.probes.fitting import BASELINE
 from echojepa.probes.intervals import intervals
 from echojepa.probes.metrics import Scores
@@ -18,8 +19,6 @@ from echojepa.probes.suites.label_efficiency import CurvePoint
 from echojepa.probes.suites.robustness import SKILL_LOST, SeverityPoint
 
 Point = TypeVar("Point", CurvePoint, SeverityPoint)
-Encoders = Mapping[str, tuple[str, int]]
-"""Arm and seed by the name of an encoder."""
 
 
 def arm_label_curves(points: Sequence[CurvePoint], encoders: Encoders) -> list[CurvePoint]:

@@ -12,11 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from echojepa.benchmark.config import HeldOut
+from echojepa.benchmark.config import REST, HeldOut
 from echojepa.data.manifest.file import read_manifest, with_absolute_uris, write_manifest
 from echojepa.errors import ManifestError
-
-REST = "rest"
 
 
 def cut_manifest(manifest: str, held_out: Mapping[str, HeldOut], folder: Path) -> None:

@@ -1,7 +1,7 @@
-"""Did all arms see the same clips in the same order? From what their workers recorded.
+"""Did all arms see the same clips in the same order?
 
-The audit proves that a run received what its own seed demands; here the runs are compared with each
-other, sample by sample.
+The audit proves from what the workers recorded that a run received what its own seed demands. What
+that is in each of several runs is compared here, sample by sample.
 """
 
 from __future__ import annotations
@@ -12,12 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from echojepa.config import validate
-from echojepa.data.block import DataConfig
-from echojepa.runs.audit import audit_run
+from echojepa.runs.audit import audit_run, expected_of
 from echojepa.runs.folder import RunFolder
-from echojepa.runs.rollback import seeds_of
-from echojepa.train.record import from_ranges, read_record
 
 
 class SameOrder(NamedTuple):
@@ -44,20 +40,13 @@ def clips_seen(run: Path) -> list[str]:
         ManifestError: the manifest is no longer the one of the run.
     """
     folder = RunFolder(run)
-    audit_run(folder).raise_if_unclean(str(run))
-    samples: dict[int, list[int]] = {}
-    for attempt in folder.attempts():
-        start = attempt["start_step"]
-        samples = {step: known for step, known in samples.items() if step < start}
-        for lines in read_record(folder.samples, attempt["attempt"]):
-            for line in lines:
-                received = from_ranges(line["samples"]).tolist()
-                samples.setdefault(line["step"], []).extend(received)
-    tree = folder.config_tree()
-    clips = validate(tree["data"], DataConfig, str(run)).clips()
-    # Ranks share a step's samples; their order within it is that of their indices.
-    order = np.array([s for step in sorted(samples) for s in sorted(samples[step])], np.int64)
-    return clips.clip_ids(clips.rows_of(order, seeds_of(folder, tree["seed"])))
+    report = audit_run(folder)
+    report.raise_if_unclean(str(run))
+    # A clean record is, from step 0 on, exactly what is expected.
+    expected = expected_of(folder)
+    steps = [expected.samples(step) for step in range(report.num_steps)]
+    samples = np.concatenate([*steps, np.empty(0, np.int64)])
+    return expected.clips.clip_ids(expected.clips.rows_of(samples, expected.seeds))
 
 
 def same_order(seen: Mapping[str, list[str]]) -> SameOrder:

@@ -12,13 +12,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from echojepa.benchmark.board import Board, lines_of
+from echojepa.benchmark.board import Board, Encoders, lines_of
 from echojepa.benchmark.config import BenchmarkConfig
 from echojepa.benchmark.curves import arm_label_curves, arm_severity
 from echojepa.benchmark.matching import PlannedArm
@@ -60,8 +61,7 @@ class Outcome:
     runs: Runs
     orders: Mapping[int, SameOrder]
     """Of every seed, whether its arms saw the same clips."""
-    encoders: Mapping[str, tuple[str, int]]
-    """Arm and seed, by the name that the evaluation knows them by."""
+    encoders: Encoders
     findings: Findings
     board: Board
     failed: Mapping[str, str]
@@ -74,13 +74,13 @@ class Outcome:
         """By name."""
         return {name: one.task for name, one in self.findings.tasks.items()}
 
-    @property
+    @cached_property
     def columns(self) -> dict[str, list[Measure]]:
         """What the tables show, by title."""
         kinds = {name: str(task.kind) for name, task in self.tasks.items()}
         return in_tables(self.board.measures, kinds)
 
-    @property
+    @cached_property
     def tables(self) -> list[Table]:
         """Scores, differences, costs."""
         scores = [
@@ -93,6 +93,16 @@ class Outcome:
             for minus in self.config.opponents
         ]
         return [*scores, *apart, cost_table(self.plan, self.runs)]
+
+    @cached_property
+    def lines(self) -> list[dict[str, object]]:
+        """All scores and differences; see `lines_of`."""
+        return list(lines_of(self.board, self.config.opponents))
+
+    @property
+    def order_notes(self) -> list[str]:
+        """What the arms of every seed saw, in words."""
+        return [f"Seed {seed}: all arms saw {said}." for seed, said in self.orders.items()]
 
     @property
     def label_curve(self) -> list[CurvePoint]:
@@ -133,17 +143,15 @@ class Outcome:
                 for (arm, seed), record in self.runs.items()
             ],
             "order": {str(seed): order._asdict() for seed, order in self.orders.items()},
-            "scores": list(lines_of(self.board, self.config.opponents)),
+            "scores": self.lines,
         }
 
 
 def write_files(outcome: Outcome, out: Path) -> None:
     """Write all but the page; the JSON last. Raises `OSError`."""
-    lines = list(lines_of(outcome.board, outcome.config.opponents))
-    pq.write_table(pa.Table.from_pylist(lines, schema=SCHEMA), out / "benchmark.parquet")
+    pq.write_table(pa.Table.from_pylist(outcome.lines, schema=SCHEMA), out / "benchmark.parquet")
     failed = "".join(f"No result of {what}: {why}\n\n" for what, why in outcome.failed.items())
-    seen = outcome.orders.items()
-    order = "".join(f"Seed {seed}: all arms saw {said}.\n\n" for seed, said in seen)
+    order = "".join(f"{note}\n\n" for note in outcome.order_notes)
     tables = "\n".join(table.as_markdown() for table in outcome.tables)
     write_text(out / "benchmark.md", f"# Benchmark\n\n{failed}{order}{tables}")
     content = json.dumps(finite(outcome.described()), indent=1, allow_nan=False)

@@ -7,13 +7,12 @@ from pathlib import Path
 
 from echojepa.benchmark.outcome import Outcome
 from echojepa.benchmark.plots import bars, run_curves
+from echojepa.benchmark.runs import PROBED
 from echojepa.page import page, section
 from echojepa.pictures.looks import looks
 from echojepa.pictures.plots import label_curves
 from echojepa.pictures.severity import severity_section
 
-_PROBES = ("_r2", "_balanced_accuracy")
-"""Of what the online probe logs, by the kind of its task."""
 _BARS_NOTE = (
     "<p class='note'>Bars are means over seeds, lines their 95% intervals over patients, dots "
     "single seeds.</p>"
@@ -37,7 +36,7 @@ def write_page(outcome: Outcome, path: Path) -> Path:
         parts.append(severity_section(outcome.severity, tasks, look_of))
     curves = {
         "Online probe": "".join(
-            run_curves(outcome.plan, outcome.runs, ending, look_of) for ending in _PROBES
+            run_curves(outcome.plan, outcome.runs, f"_{name}", look_of) for name in PROBED.values()
         ),
         "Effective rank of the features": run_curves(
             outcome.plan, outcome.runs, "effective_rank", look_of
@@ -61,7 +60,7 @@ def _lead(outcome: Outcome) -> str:
     told = " &middot; ".join(
         f"{html.escape(name)} <code>{html.escape(value)}</code>" for name, value in facts.items()
     )
-    orders = " ".join(f"Seed {seed}: all arms saw {said}." for seed, said in outcome.orders.items())
+    orders = " ".join(outcome.order_notes)
     failed = "".join(
         f"<p class='failed'>No result of {html.escape(what)}: {html.escape(why)}</p>"
         for what, why in outcome.failed.items()

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from echojepa.runs.folder import RunFolder, read_lines
+from echojepa.runs.folder import RunFolder
 
 Line = dict[str, Any]
+PROBED = {"regression": "r2", "classification": "balanced_accuracy"}
+"""How far the online probe has come, by the kind of its task: the end of a metric's name."""
 
 
 class RunRecord(NamedTuple):
@@ -44,10 +46,7 @@ def record_of(run: Path) -> RunRecord:
     folder = RunFolder(run)
     folder.identity()
     tree = folder.config_tree()
-    last: dict[int, Line] = {}
-    for line in read_lines(folder.path / "metrics.jsonl"):
-        last[int(line["step"])] = line  # steps that a restart redid count once
-    curves = [last[step] for step in sorted(last)]
+    curves = folder.logged()
     num_steps = int(curves[-1]["step"]) if curves else 0
     return RunRecord(
         num_steps=num_steps,

@@ -18,9 +18,9 @@ from typing import Any
 
 from rich.console import Console
 
-from echojepa.benchmark.board import board_of
-from echojepa.benchmark.config import UntrainedArm
-from echojepa.benchmark.held_out import REST, cut_manifest
+from echojepa.benchmark.board import Encoders, board_of
+from echojepa.benchmark.config import REST, UntrainedArm
+from echojepa.benchmark.held_out import cut_manifest
 from echojepa.benchmark.matching import PlannedArm
 from echojepa.benchmark.measures import measured
 from echojepa.benchmark.order import SameOrder, clips_seen, same_order
@@ -37,8 +37,6 @@ from echojepa.on_ray.connect import connected
 from echojepa.on_ray.internals import TrainingFailedError
 from echojepa.phantom import PhantomConfig
 from echojepa.runs.folder import provenance, read_lines
-
-Encoders = dict[str, tuple[str, int]]
 
 
 def plan(job: BenchmarkJob) -> Plan:
@@ -184,7 +182,7 @@ class _Benchmark:
     def _sources(self) -> tuple[dict[str, Any], Encoders]:
         """Encoders as an evaluation's config names them, and which arm and seed each one is."""
         sources: dict[str, Any] = {}
-        names: Encoders = {}
+        names: dict[str, tuple[str, int]] = {}
         for arm in self._job.shown:
             untrained = isinstance(self._job.arms[arm], UntrainedArm)
             for seed in self._job.seeds:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from echojepa.benchmark.config import BenchmarkConfig, PretrainedArm
 from echojepa.benchmark.matching import PlannedArm, StepCost, budget_of, planned_arm, stretched
-from echojepa.benchmark.runs import record_of, settled_step_seconds
+from echojepa.benchmark.runs import PROBED, record_of, settled_step_seconds
 from echojepa.config import (
     FolderName,
     Strict,
@@ -179,7 +179,7 @@ class ArmJobs:
         length = max(1, round(planned.num_steps * tuning.share))
         if base.probe is None:
             raise ConfigError("tuning needs the online probe", "Set `probe`.", self._job.pretrain)
-        task, better = base.probe.task, {"regression": "r2", "classification": "balanced_accuracy"}
+        task = base.probe.task
         stated = best.with_name("base.yaml")
         best.parent.mkdir(parents=True, exist_ok=True)
         write_text(stated, to_yaml(amend(base, stretched(base, length))))
@@ -187,7 +187,7 @@ class ArmJobs:
             out=str(best.parent),
             base=str(stated),
             search=tuning.search[arm],
-            metric=f"probe/{task.name}_{better[task.kind]}",
+            metric=f"probe/{task.name}_{PROBED[task.kind]}",
             num_trials=tuning.num_trials,
             grace_steps=length,  # no trial is stopped: all arms spend the same
         )

@@ -50,12 +50,14 @@ class Predictor(nn.Module):
         config: PredictorConfig,
         encoder: EncoderConfig,
         *,
+        output_width: int | None = None,
         activation_checkpointing: bool = False,
     ) -> None:
+        """`output_width`: of the predicted features, all levels; null: the encoder's own, L D."""
         super().__init__()
         self.config = config
         self.activation_checkpointing = activation_checkpointing
-        width, features = config.width, encoder.num_levels * encoder.width
+        width, features = config.width, output_width or encoder.num_levels * encoder.width
         self.predictor_embed = _embedding(encoder, width)
         self.mask_tokens = nn.ParameterList(
             # Tokens beyond the first take part in nothing; they are carried, not trained.
@@ -84,8 +86,8 @@ class Predictor(nn.Module):
             grid: the clip's token grid.
 
         Returns:
-            [B, M, L D], in the order of `hidden`; with a context head [B, K + M, L D], those of
-            `keep` first.
+            [B, M, L D], or of the output width, in the order of `hidden`; with a context head
+            [B, K + M, L D], those of `keep` first.
         """
         embedded = self.predictor_embed(context)  # [B, K, P]
         queries = self.mask_tokens[0].expand(*hidden.shape, -1)

@@ -134,19 +134,18 @@ class LatentModule(nn.Module):
         dtype: torch.dtype,
         output_width: int | None = None,
     ) -> None:
-        """`output_width`: of the predicted features, all levels; null is the encoder's own."""
+        """`output_width`: see `Predictor`."""
         super().__init__()
         self._latent = objective
         self._dtype = dtype
         recompute = model.activation_checkpointing
         self.encoder = VideoEncoder(model.encoder, activation_checkpointing=recompute)
         self.predictor = Predictor(
-            model.predictor, model.encoder, activation_checkpointing=recompute
+            model.predictor,
+            model.encoder,
+            output_width=output_width,
+            activation_checkpointing=recompute,
         )
-        if output_width not in (None, self.predictor.predictor_proj.out_features):
-            self.predictor.predictor_proj = _head(model.predictor.width, output_width)
-            if model.predictor.context_head:
-                self.predictor.predictor_proj_context = _head(model.predictor.width, output_width)
 
     def predict(
         self,
@@ -191,11 +190,3 @@ class LatentModule(nn.Module):
 def last_level(features: torch.Tensor, width: int) -> torch.Tensor:
     """The deepest level of features [B, K, L D]: [B, K, D]."""
     return features[..., -width:]
-
-
-def _head(width: int, features: int) -> nn.Linear:
-    """An output layer with the initial values that all linear layers have."""
-    head = nn.Linear(width, features)
-    nn.init.trunc_normal_(head.weight, std=0.02)
-    nn.init.zeros_(head.bias)
-    return head

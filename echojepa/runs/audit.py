@@ -205,8 +205,8 @@ def _line_of(lines: list[RecordLine], step: int) -> RecordLine | None:
     return lines[index] if inside else None
 
 
-def audit_run(folder: RunFolder) -> AuditReport:
-    """Prove from its recorded indices that a run lost and doubled no sample.
+def expected_of(folder: RunFolder) -> Expected:
+    """What the record of a run must hold.
 
     Raises:
         StorageError: not a run folder, or a run that never started.
@@ -224,13 +224,23 @@ def audit_run(folder: RunFolder) -> AuditReport:
             "Bring the old one back to audit the run.",
             data.manifest,
         )
-    expected = Expected(
+    return Expected(
         clips=clips,
         seeds=seeds_of(folder, tree["seed"]),
         global_batch=tree["loop"]["global_batch"],
         origin=attempts[-1]["origin"],
     )
-    starts = {attempt["attempt"]: attempt["start_step"] for attempt in attempts}
+
+
+def audit_run(folder: RunFolder) -> AuditReport:
+    """Prove from its recorded indices that a run lost and doubled no sample.
+
+    Raises:
+        StorageError: see `expected_of`.
+        ManifestError: likewise.
+    """
+    expected = expected_of(folder)
+    starts = {attempt["attempt"]: attempt["start_step"] for attempt in folder.attempts()}
     report = audit(folder.samples, starts, expected)
     reached = report.attempts[-1].stop if report.attempts else 0
     newest, _ = newest_valid(folder.checkpoints)

@@ -131,6 +131,11 @@ class RunFolder:
         """Record the scalars of a step."""
         self._append("metrics.jsonl", {"step": step, **values})
 
+    def logged(self) -> list[dict[str, Any]]:
+        """Recorded scalars in the order of their steps; of steps done again, the last ones."""
+        last = {line["step"]: line for line in read_lines(self.path / "metrics.jsonl")}
+        return [last[step] for step in sorted(last)]
+
     def reject(self, problems: Iterable[ClipProblem]) -> None:
         """Add unreadable clips to `rejected.parquet`."""
         file = self.path / "rejected.parquet"

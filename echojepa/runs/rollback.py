@@ -14,7 +14,7 @@ from echojepa.durable import flush
 from echojepa.errors import CollapseError
 from echojepa.randomness import Seeds
 from echojepa.runs.checkpoint import find_damage, step_of
-from echojepa.runs.folder import RunFolder, read_lines
+from echojepa.runs.folder import RunFolder
 from echojepa.runs.monitor import Alarm, Monitor, MonitorConfig
 from echojepa.train import collectives
 from echojepa.train.loop import LoopConfig
@@ -52,10 +52,9 @@ class CollapseGuard:
         self._went_back_to = back[-1] if back else 0
         self._monitor = Monitor(config, watched)
         if collectives.world().rank == 0:
-            logged = read_lines(folder.path / "metrics.jsonl")
-            for step, line in sorted({line["step"]: line for line in logged}.items()):
-                if step <= state.step:
-                    self._monitor.observe(step, line)
+            for line in folder.logged():
+                if line["step"] <= state.step:
+                    self._monitor.observe(line["step"], line)
 
     @property
     def healthy_until(self) -> tuple[int, ...]:

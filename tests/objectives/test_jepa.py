@@ -5,24 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from support.masks import MASKS
 from torch.nn import functional as F
 
 from echojepa.models.encoder import EncoderConfig, normalise
 from echojepa.models.predictor import PredictorConfig
 from echojepa.objectives.jepa import Jepa, JepaConfig
-from echojepa.objectives.masks import BlockMaskConfig, MaskConfig
 from echojepa.objectives.objective import ModelConfig, twins
 from echojepa.randomness import Seeds
 
 MODEL = ModelConfig(
     encoder=EncoderConfig(width=24, depth=2, num_heads=2, patch_size=4),
     predictor=PredictorConfig(width=12, depth=1, num_heads=2, num_mask_tokens=2),
-)
-MASKS = MaskConfig(
-    generators=(
-        BlockMaskConfig(num_blocks=3, spatial_scale=0.2),
-        BlockMaskConfig(num_blocks=1, spatial_scale=0.6),
-    )
 )
 OBJECTIVE = JepaConfig(masks=MASKS).build(MODEL, MODEL.encoder.grid(4, 24, 24), Seeds(0))
 AVERAGES = OBJECTIVE.facts.averages

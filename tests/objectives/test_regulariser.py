@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from support.masks import MASKS
 from support.ranks import pretrain_on_ranks, pretrain_plain, variant
 
 from echojepa.config import validate
@@ -17,7 +18,6 @@ from echojepa.errors import ConfigError
 from echojepa.models.encoder import EncoderConfig, normalise
 from echojepa.models.predictor import PredictorConfig
 from echojepa.objectives.jepa import JepaConfig
-from echojepa.objectives.masks import BlockMaskConfig, MaskConfig
 from echojepa.objectives.objective import ModelConfig
 from echojepa.objectives.regulariser import RegulariserConfig, SigregConfig, VicregConfig
 from echojepa.pretrain import PretrainConfig, cut_batch
@@ -29,12 +29,6 @@ MODEL = ModelConfig(
     predictor=PredictorConfig(width=12, depth=1, num_heads=2),
 )
 GRID = MODEL.encoder.grid(4, 24, 24)
-MASKS = MaskConfig(
-    generators=(
-        BlockMaskConfig(num_blocks=3, spatial_scale=0.2),
-        BlockMaskConfig(num_blocks=1, spatial_scale=0.6),
-    )
-)
 GAUSSIAN = math.sqrt(2 * math.pi) * (1 - 1 / math.sqrt(3))
 """The mean of the statistic for Gaussian samples."""
 SIGREG, VICREG = SigregConfig(group=4), VicregConfig(group=4)

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from support.masks import MASKS
 
 from echojepa.models.encoder import EncoderConfig, VideoEncoder
 from echojepa.models.predictor import PredictorConfig
 from echojepa.models.weights import save_encoder
 from echojepa.objectives.frozen_target import FrozenTarget, FrozenTargetConfig
-from echojepa.objectives.masks import BlockMaskConfig, MaskConfig
 from echojepa.objectives.objective import ModelConfig, Objective
 from echojepa.randomness import Seeds
 
@@ -20,12 +20,6 @@ MODEL = ModelConfig(
     predictor=PredictorConfig(width=12, depth=1, num_heads=2),
 )
 GRID = MODEL.encoder.grid(4, 48, 48)
-MASKS = MaskConfig(
-    generators=(
-        BlockMaskConfig(num_blocks=3, spatial_scale=0.2),
-        BlockMaskConfig(num_blocks=1, spatial_scale=0.6),
-    )
-)
 CLIP = {"num_frames": 4, "fps": 10.0, "size": 48}
 
 
