@@ -99,7 +99,7 @@ def test_many_floats_are_those_drawn_one_by_one() -> None:
 
 def test_domains_keep_their_numbers() -> None:
     numbers = {domain.name: domain.value for domain in Domain}
-    assert numbers == {"ORDER": 1, "CLIP": 2, "MASK": 3, "CORRUPTION": 4}
+    assert numbers == {"ORDER": 1, "CLIP": 2, "MASK": 3, "CORRUPTION": 4, "DIRECTION": 5}
 
 
 def test_streams_differ() -> None:
