@@ -5,7 +5,7 @@ follow the FLOPs of a step and the activations that the backward pass needs.
 
 FLOPs: a multiply-add counts as two; matrix products and attention only, which is what the peaks of
 GPUs are stated for. A trained pass costs three forward passes: the backward pass computes one
-gradient for its inputs and one for its weights.
+gradient for its inputs and one for its weights. Pixels alone need no gradient.
 
 Memory: model states are exact. Activations are those that the backward pass keeps, counted per
 block; buffers of communication and of the allocator come on top.
@@ -33,6 +33,8 @@ class Pass(NamedTuple):
 
     flops: int
     """Of the forward pass."""
+    flops_on_pixels: int
+    """Of these, the first layer's, if its inputs are pixels."""
     trained: bool
     """Whether a backward pass follows."""
     depth: int
@@ -55,6 +57,7 @@ def encoder_pass(config: EncoderConfig, num_tokens: int, *, trained: bool) -> Pa
     embedding = 2 * num_tokens * tubelet * config.width
     return Pass(
         flops=embedding + _blocks_flops(config, num_tokens),
+        flops_on_pixels=embedding,
         trained=trained,
         depth=config.depth,
         num_tokens=num_tokens,
@@ -85,6 +88,7 @@ def predictor_pass(
     projections = 2 * (num_context * embedding + answered * heads)
     return Pass(
         flops=projections + _blocks_flops(config, num_tokens),
+        flops_on_pixels=0,
         trained=True,
         depth=config.depth,
         num_tokens=num_tokens,
@@ -96,7 +100,10 @@ def predictor_pass(
 
 def flops_per_clip(passes: Iterable[Pass]) -> int:
     """Forward and backward passes of one clip in a training step."""
-    return sum(p.flops * (_FORWARD_PASSES_OF_TRAINING if p.trained else 1) for p in passes)
+    return sum(
+        _FORWARD_PASSES_OF_TRAINING * p.flops - p.flops_on_pixels if p.trained else p.flops
+        for p in passes
+    )
 
 
 def _blocks_flops(config: EncoderConfig | PredictorConfig, num_tokens: int) -> int:

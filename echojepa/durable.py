@@ -36,8 +36,13 @@ def append_line(file: Path, line: str) -> None:
 
 def write_text(file: Path, text: str) -> None:
     """Write a file, all at once or not at all."""
+    write_bytes(file, text.encode())
+
+
+def write_bytes(file: Path, content: bytes) -> None:
+    """The same for what is no text."""
     partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text)
+    partial.write_bytes(content)
     flush(partial)
     partial.replace(file)
     flush(file.parent)

@@ -20,6 +20,7 @@ from echojepa.models.attention import Block, Grid, RotaryConfig, initialise, rot
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 """ImageNet statistics in RGB order, the ones V-JEPA 2 and EchoJEPA are trained with."""
+_CLIPS, _TUBELETS = "b c (t pt) (h ph) (w pw)", "b (t h w) (c pt ph pw)"
 
 
 class EncoderConfig(Strict):
@@ -127,15 +128,8 @@ class VideoEncoder(nn.Module):
         Returns:
             [B, K, D], or [B, N, D] without `keep`; with `levels` the last side is L D.
         """
-        size = self.config.patch_size
         grid = self.config.grid(*clip.shape[2:])
-        tubelets = rearrange(
-            clip,
-            "b c (t pt) (h ph) (w pw) -> b (t h w) (c pt ph pw)",
-            pt=self.config.tubelet_size,
-            ph=size,
-            pw=size,
-        )
+        tubelets = to_tubelets(clip, self.config)
         if keep is None:
             tokens = torch.arange(grid.num_tokens, device=clip.device)[None]
         else:
@@ -159,6 +153,21 @@ def normalise(clips: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     mean = torch.tensor(MEAN, device=clips.device) * 255
     std = torch.tensor(STD, device=clips.device) * 255
     return ((clips.float() - mean) / std).to(dtype).permute(0, 4, 1, 2, 3)
+
+
+def to_tubelets(clips: torch.Tensor, config: EncoderConfig) -> torch.Tensor:
+    """Clips [B, 3, T, H, W] to flat tubelets [B, N, 3 x frames x side x side], in token order."""
+    return rearrange(clips, f"{_CLIPS} -> {_TUBELETS}", **_sides(config))
+
+
+def to_clips(tubelets: torch.Tensor, grid: Grid, config: EncoderConfig) -> torch.Tensor:
+    """The inverse of `to_tubelets`."""
+    sides = {"t": grid.frames, "h": grid.rows, "w": grid.columns}
+    return rearrange(tubelets, f"{_TUBELETS} -> {_CLIPS}", **sides, **_sides(config))
+
+
+def _sides(config: EncoderConfig) -> dict[str, int]:
+    return {"pt": config.tubelet_size, "ph": config.patch_size, "pw": config.patch_size}
 
 
 def gather_tokens(x: torch.Tensor, index: torch.Tensor) -> torch.Tensor:

@@ -101,7 +101,7 @@ class FrozenTargetObjective(LatentObjective):
         self._config = config
         self.facts = Facts(
             losses=tuple(self._losses),
-            num_terms=self._num_generators,
+            num_terms=self._num_masks,
             watched={"online": ""},
             exported="encoder.",
             online="encoder.",

@@ -73,11 +73,11 @@ class JepaObjective(LatentObjective):
         self._config = config
         self._seeds = seeds
         if config.regulariser is not None:
-            self._losses += [f"regulariser_{i}" for i in range(self._num_generators)]
+            self._losses += [f"regulariser_{i}" for i in range(self._num_masks)]
         averaged = config.target == "ema"
         self.facts = Facts(
             losses=tuple(self._losses),
-            num_terms=self._num_generators,
+            num_terms=self._num_masks,
             watched={"target": "", "online": "online_"} if averaged else {"online": ""},
             exported="target." if averaged else "encoder.",
             online="encoder.",

@@ -9,8 +9,9 @@ from pydantic import Field
 from echojepa.config import Strict, validate
 from echojepa.objectives.frozen_target import FrozenTargetConfig
 from echojepa.objectives.jepa import JepaConfig
+from echojepa.objectives.mae import MaeConfig
 
-AnyObjective = Annotated[JepaConfig | FrozenTargetConfig, Field(discriminator="kind")]
+AnyObjective = Annotated[JepaConfig | FrozenTargetConfig | MaeConfig, Field(discriminator="kind")]
 """The type of a config's `objective` section."""
 DEFAULT = JepaConfig()
 

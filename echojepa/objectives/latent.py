@@ -15,22 +15,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from torch import nn
 from torch.nn import functional as F
 
-from echojepa.cost import Pass, encoder_pass, predictor_pass
 from echojepa.data.stream import StreamShape
-from echojepa.errors import ConfigError
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import VideoEncoder, gather_tokens
 from echojepa.models.predictor import Predictor
 from echojepa.objectives.distance import distance_weights
+from echojepa.objectives.masked import MaskedObjective
 from echojepa.objectives.masks import MaskConfig, MaskSampler
-from echojepa.objectives.objective import Drawn, ModelConfig, Objective, ObjectiveConfig
+from echojepa.objectives.objective import ModelConfig, ObjectiveConfig
 from echojepa.randomness import Seeds
 
 
@@ -60,58 +57,21 @@ class LatentConfig(ObjectiveConfig):
             )
 
     def check_shape(self, shape: StreamShape) -> None:
-        """See `ObjectiveConfig`; of the masks only `truncate_group` restricts the cut."""
-        group = self.masks.truncate_group
-        sides = (shape.global_batch, shape.origin)
-        if group and (group % shape.micro_batch or any(side % group for side in sides)):
-            raise ConfigError(
-                f"truncate_group {group} does not fit a micro-batch of {shape.micro_batch} and a "
-                f"global batch of {shape.global_batch}",
-                "Choose optimizer.max_micro_batch so that micro-batches divide the group, and the "
-                "group divides the global batch.",
-                "objective.masks.truncate_group",
-            )
+        """See `ObjectiveConfig`."""
+        self.masks.check_shape(shape)
 
 
-class LatentObjective(Objective):
+class LatentObjective(MaskedObjective):
     """Draws masks; the rest of an objective is up to its target."""
 
     def __init__(self, config: LatentConfig, model: ModelConfig, grid: Grid, seeds: Seeds) -> None:
-        self.grid = grid
-        self._model = model
-        self._masks = MaskSampler(config.masks, grid, seeds)
-        self._num_generators = len(config.masks.generators)
-        self._losses = [f"mask_{i}" for i in range(self._num_generators)]
+        super().__init__(model, MaskSampler(config.masks, grid, seeds), grid)
         if config.context_weight:
-            self._losses += [f"context_{i}" for i in range(self._num_generators)]
-        blocks = [f"{g.num_blocks} blocks of {g.spatial_scale}" for g in config.masks.generators]
+            self._losses += [f"context_{i}" for i in range(self._num_masks)]
         self._error_text = (
-            f"L{config.loss_exponent:g} on layer-normed target features; masks: {'; '.join(blocks)}"
+            f"L{config.loss_exponent:g} on layer-normed target features; masks: "
+            f"{config.masks.describe()}"
         )
-
-    def draw(self, samples: NDArray[np.int64]) -> Drawn:
-        """Visible and hidden token indices, G times [B, K_g] and G times [B, M_g]."""
-        masks = self._masks(samples)
-        return (
-            [torch.from_numpy(mask.context) for mask in masks],
-            [torch.from_numpy(mask.hidden) for mask in masks],
-        )
-
-    def hidden_tokens(self, samples: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """See `Objective`."""
-        return [mask.hidden for mask in self._masks(samples)]
-
-    def _prediction_passes(self, output_width: int | None = None) -> list[Pass]:
-        """Encoder and predictor, per generator; for the width see `cost.predictor_pass`."""
-        encoder, found = self._model.encoder, []
-        for hidden_cells in self._masks.num_hidden:
-            hidden = hidden_cells * self.grid.frames
-            context = self.grid.num_tokens - hidden
-            found.append(encoder_pass(encoder, context, trained=True))
-            found.append(
-                predictor_pass(self._model.predictor, encoder, context, hidden, output_width)
-            )
-        return found
 
 
 class Prediction(NamedTuple):

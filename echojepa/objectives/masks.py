@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from echojepa.config import Strict
+from echojepa.data.stream import StreamShape
 from echojepa.errors import ConfigError
 from echojepa.models.attention import Grid
 from echojepa.objectives.mask_geometry import (
@@ -65,6 +66,23 @@ class MaskConfig(Strict):
     truncate_group: int | None = Field(None, gt=0)
     """Reproduce the reference's truncation over samples [group k, group (k + 1)); null is exact."""
 
+    def check_shape(self, shape: StreamShape) -> None:
+        """Only `truncate_group` restricts how batches are cut; raises `ConfigError`."""
+        group = self.truncate_group
+        sides = (shape.global_batch, shape.origin)
+        if group and (group % shape.micro_batch or any(side % group for side in sides)):
+            raise ConfigError(
+                f"truncate_group {group} does not fit a micro-batch of {shape.micro_batch} and a "
+                f"global batch of {shape.global_batch}",
+                "Choose optimizer.max_micro_batch so that micro-batches divide the group, and the "
+                "group divides the global batch.",
+                "objective.masks.truncate_group",
+            )
+
+    def describe(self) -> str:
+        """In words."""
+        return "; ".join(f"{g.num_blocks} blocks of {g.spatial_scale}" for g in self.generators)
+
     @model_validator(mode="after")
     def _consistent(self) -> MaskConfig:
         if not self.generators:
@@ -106,6 +124,11 @@ class MaskSampler:
             self.num_hidden.append(_count_hidden(trials, config.generators[index], index))
             self._tilt.append(calibrate(trials, self.num_hidden[-1]))
         self._group = lru_cache(maxsize=64)(self._truncated_group)
+
+    @property
+    def num_hidden_tokens(self) -> list[int]:
+        """Hidden tokens of a clip, per generator (with truncation: the mean before it)."""
+        return [cells * self.grid.frames for cells in self.num_hidden]
 
     def __call__(self, samples: NDArray[np.int64]) -> list[TokenMask]:
         """One mask per generator for global sample indices [B].

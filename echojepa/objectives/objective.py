@@ -39,7 +39,7 @@ class ModelConfig(Strict):
     encoder: EncoderConfig
     """The network that pretraining is for."""
     predictor: PredictorConfig = PredictorConfig()
-    """The network that predicts what is hidden."""
+    """The network that predicts what is hidden; where that is pixels, the decoder."""
     activation_checkpointing: bool = changeable(False)
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
@@ -51,6 +51,9 @@ class Output(NamedTuple):
     """Per loss and clip, [L, B], float32, with gradient; in the order of `Facts.losses`."""
     features: dict[str, torch.Tensor]
     """Token features by the names of `Facts.watched`, [B, tokens, D], no gradient."""
+    answers: torch.Tensor | None = None
+    """Pixels that were predicted for the hidden tokens of the first clips under the last mask,
+    [b, M, P] without gradient, for `Objective.redrawn`; null where no pixels are predicted."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,21 @@ class Objective(ABC):
     @abstractmethod
     def hidden_tokens(self, samples: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """Token indices hidden from the encoder, one array [B, M] per mask; for pictures."""
+
+    def redrawn(
+        self, pixels: torch.Tensor, samples: NDArray[np.int64], answers: torch.Tensor
+    ) -> torch.Tensor:
+        """Clips as the network draws them, for pictures.
+
+        Args:
+            pixels: uint8 clips on the host, [b, T, H, W, 3].
+            samples: their global indices, [b].
+            answers: `Output.answers` of these clips, on the host.
+
+        Returns:
+            As `pixels`.
+        """
+        raise NotImplementedError("only objectives that predict pixels give answers")
 
     @abstractmethod
     def passes(self) -> tuple[Pass, ...]:

@@ -58,6 +58,8 @@ class RunFacts(NamedTuple):
     """Logged metrics, one dict per logged step."""
     identity: dict[str, Any]
     """Hash of the config, commit, fingerprint of the manifest."""
+    reconstruction: bytes | None
+    """Clips as the network redraws them, PNG, if it does."""
 
 
 class Page:
@@ -103,6 +105,7 @@ class Page:
             results=findings.results,
             curves=run.curves if run else [],
             pictures=run_pictures(run.config, self._table, self._read) if run else [],
+            reconstruction=run.reconstruction if run else None,
             facts=facts,
             unread=findings.unread,
             label_curve=findings.label_curve,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image
 
 from echojepa.config import validate
 from echojepa.data.decode.frames import ReadConfig
@@ -33,16 +35,20 @@ def hidden_cells(hidden: NDArray[np.int64], grid: Grid) -> NDArray[np.bool_]:
 
 
 def mask_picture(
-    clip: NDArray[np.uint8], hiddens: Sequence[NDArray[np.int64]], grid: Grid
+    clip: NDArray[np.uint8],
+    hiddens: Sequence[NDArray[np.int64]],
+    grid: Grid,
+    redrawn: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """One row per generator under the clip itself; hidden tokens are tinted blue.
 
     Args:
         clip: [T, H, W, 3].
         hiddens: hidden token indices per generator, [M_g] each.
+        redrawn: the clip as a network draws it, for one more row, [T, H, W, 3].
 
     Returns:
-        [(G + 1) (H + 2), F (W + 2), 3] with F frames, evenly spaced over the clip.
+        [R (H + 2), F (W + 2), 3] with R rows and F frames, evenly spaced over the clip.
     """
     times = np.linspace(0, len(clip) - 1, min(_NUM_FRAMES, len(clip))).round().astype(int)
     rows = [list(clip[times])]
@@ -56,8 +62,17 @@ def mask_picture(
             tinted = 0.25 * clip[time] + 0.75 * _TINT
             shown.append(np.where(mask, tinted, clip[time]).astype(np.uint8))
         rows.append(shown)
+    if redrawn is not None:
+        rows.append(list(redrawn[times]))
     pad = ((0, _GAP), (0, _GAP), (0, 0))
     return np.concatenate([np.concatenate([np.pad(f, pad) for f in row], axis=1) for row in rows])
+
+
+def png_of(picture: NDArray[np.uint8]) -> bytes:
+    """A picture [H, W, 3] as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "png")
+    return buffer.getvalue()
 
 
 def run_pictures(run: dict[str, Any], rows: pa.Table, read: ReadConfig) -> list[NDArray[np.uint8]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from echojepa.data.problem import Problem
 from echojepa.page import page, picture, section
 from echojepa.pictures.comparison import comparison_section
 from echojepa.pictures.looks import Look, looks
+from echojepa.pictures.masks import png_of
 from echojepa.pictures.plots import confusions, label_curves, scatter, training_curves
 from echojepa.pictures.severity import severity_section
 from echojepa.pictures.tables import groups_table, task_table, transfer_table
@@ -46,6 +45,8 @@ class Report:
     """What corrupted clips cost; may be empty."""
     transfers: list[Transfer] = field(default_factory=list)
     """What probes are worth on other people's patients; may be empty."""
+    reconstruction: bytes | None = None
+    """Clips as the pretrained network redraws them, PNG, if it learnt from pixels."""
     failed: Mapping[str, str] = field(default_factory=dict)
     """By what it was, why there is no result."""
     umap: str = ""
@@ -81,6 +82,8 @@ def write_report(report: Report, path: Path) -> Path:
         sections.append(section("Pretraining", training_curves(report.curves)))
     if report.pictures:
         sections.append(_pictures_section(report.pictures))
+    if report.reconstruction is not None:
+        sections.append(_reconstruction_section(report.reconstruction))
     text = page("What the frozen encoders are worth", _lead(report), "".join(sections))
     path.write_text(text, encoding="utf-8")
     return path
@@ -137,14 +140,21 @@ def _unknown_note(predictions: Predictions) -> str:
 
 def _pictures_section(pictures: Sequence[NDArray[np.uint8]]) -> str:
     """Clips and their masks, scaled without smoothing."""
-    images = []
-    for array in pictures:
-        buffer = io.BytesIO()
-        Image.fromarray(array).save(buffer, "png")
-        images.append(picture(buffer.getvalue(), "clip and masks", "pixels"))
+    images = [picture(png_of(array), "clip and masks", "pixels") for array in pictures]
     return section(
         "Clips and masks",
         "<p class='note'>Top row: four frames of the clip. Below, one row per mask generator: the "
-        "encoder sees what is grey, the predictor must say what the target makes of what is blue."
-        f"</p><div class='grid'>{''.join(images)}</div>",
+        "encoder sees what is grey, and what is blue must be predicted.</p>"
+        f"<div class='grid'>{''.join(images)}</div>",
+    )
+
+
+def _reconstruction_section(png: bytes) -> str:
+    """What the network makes of the pixels that it does not see."""
+    return section(
+        "Pixels, redrawn",
+        "<p class='note'>Clips of the last pictures that pretraining took: four frames, what was "
+        "hidden (blue), and the clip with the hidden part redrawn. Redrawn tubelets have the mean "
+        "and contrast of the true ones, where the network learns pixels without them.</p>"
+        f"<div class='wide'>{picture(png, 'clips, masks and reconstructions', 'pixels')}</div>",
     )

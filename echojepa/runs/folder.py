@@ -7,6 +7,7 @@ patients.parquet  keyed digests of those whose clips are used
 interventions.jsonl   rollbacks, and the samples from which on another seed holds
 samples/          what was trained on       checkpoints/     see `checkpoint`
 tensorboard/      scalars and images        encoder/         the exported encoder
+reconstruction.png  what the network redraws, if it learns from pixels
 """
 
 from __future__ import annotations
@@ -27,10 +28,12 @@ import yaml
 
 from echojepa.config import Strict, binding_differences, fingerprint, to_tree, to_yaml
 from echojepa.data.problem import ClipProblem
-from echojepa.durable import append_line, make_folder, write_text
+from echojepa.durable import append_line, make_folder, write_bytes, write_text
 from echojepa.errors import ConfigError, ManifestError, StorageError
 
 _PACKAGES = ("echojepa", "torch", "deepspeed", "ray", "numpy", "pyarrow", "av", "timm")
+
+_RECONSTRUCTION = "reconstruction.png"
 
 
 class RunFolder:
@@ -135,6 +138,15 @@ class RunFolder:
         """Recorded scalars in the order of their steps; of steps done again, the last ones."""
         last = {line["step"]: line for line in read_lines(self.path / "metrics.jsonl")}
         return [last[step] for step in sorted(last)]
+
+    def keep_reconstruction(self, png: bytes) -> None:
+        """Keep a picture of what the network redraws, in place of the last one."""
+        write_bytes(self.path / _RECONSTRUCTION, png)
+
+    def reconstruction(self) -> bytes | None:
+        """That picture as PNG, if there is one."""
+        file = self.path / _RECONSTRUCTION
+        return file.read_bytes() if file.is_file() else None
 
     def reject(self, problems: Iterable[ClipProblem]) -> None:
         """Add unreadable clips to `rejected.parquet`."""

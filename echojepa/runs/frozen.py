@@ -95,4 +95,9 @@ def run_facts(run_dir: str | None) -> RunFacts | None:
         return None
     folder = RunFolder(run_dir)
     identity = folder.identity()
-    return RunFacts(folder.config_tree(), read_lines(folder.path / "metrics.jsonl"), identity)
+    return RunFacts(
+        folder.config_tree(),
+        read_lines(folder.path / "metrics.jsonl"),
+        identity,
+        folder.reconstruction(),
+    )

@@ -12,13 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from torch.utils.tensorboard import SummaryWriter
 
 from echojepa.cost import flops_per_clip
 from echojepa.data.problem import ClipProblem
 from echojepa.objectives.objective import Objective
-from echojepa.pictures.masks import mask_picture
+from echojepa.pictures.masks import mask_picture, png_of
 from echojepa.probes.online import Reading
 from echojepa.runs.folder import RunFolder
 from echojepa.runs.statistics import NUM_TOKENS, feature_moments, spread_of
@@ -95,7 +94,7 @@ class RunWatcher:
         if not report.result.applied:
             self._note_dropped(report)
         if self._writer is not None and (done == 1 or done % self._cadence.image == 0):
-            self._writer.add_images("masks", self._pictures(report), done, dataformats="NHWC")
+            self._draw(report, done)
         if done % self._cadence.log and done != self._cadence.last and not self._probe_due(done):
             return None
         metrics = self._metrics(report)
@@ -155,7 +154,7 @@ class RunWatcher:
         per_clip = -(-NUM_TOKENS // (self._world_size * len(micro.samples)))
         found: dict[str, float] = {}
         for name, prefix in self._objective.facts.watched.items():
-            features = report.features[name]
+            features = report.output.features[name]
             weights = micro.weights.to(features.device)
             step = report.batch.step
             moments = feature_moments(features, weights, micro.samples, step, per_clip)
@@ -170,7 +169,7 @@ class RunWatcher:
         elapsed = time.perf_counter() - self._since
         clips_per_second = self._clips / elapsed
         waited, held = collectives.total([self._waited, self._held])
-        device = next(iter(report.features.values())).device
+        device = next(iter(report.output.features.values())).device
         metrics = {
             "clips_per_second": clips_per_second,
             "step_seconds": elapsed / self._steps,
@@ -200,19 +199,30 @@ class RunWatcher:
             norm = str(report.result.gradient_norm)
             self._folder.event(kind, report.batch.step, gradient_norm=norm)
 
-    def _pictures(self, report: StepReport) -> NDArray[np.uint8]:
-        """The first readable clips of this rank with their masks, [n, height, width, 3]."""
-        micro = report.batch.micro_batches[0]
-        shown = np.flatnonzero(micro.weights.numpy() > 0)[:_NUM_PICTURES]
-        if not len(shown):
-            shown = np.arange(1)
-        hiddens = self._objective.hidden_tokens(np.maximum(micro.samples[shown], 0))
-        return np.stack(
-            [
-                mask_picture(micro.pixels[i].numpy(), [h[k] for h in hiddens], self._objective.grid)
-                for k, i in enumerate(shown.tolist())
-            ]
-        )
+    def _draw(self, report: StepReport, done: int) -> None:
+        """The first readable clips of the last micro-batch, with their masks, and as redrawn."""
+        micro, answers = report.batch.micro_batches[-1], report.output.answers
+        within = _NUM_PICTURES if answers is None else len(answers)
+        shown = np.flatnonzero(micro.weights.numpy()[:within] > 0)[:_NUM_PICTURES]
+        if self._writer is None or not len(shown):
+            return
+        clips, samples, redrawn = micro.pixels[shown], micro.samples[shown], None
+        if answers is not None:
+            redrawn = self._objective.redrawn(clips, samples, answers[shown].cpu()).numpy()
+        hiddens = self._objective.hidden_tokens(samples)
+        pictures = [
+            mask_picture(
+                clip,
+                [hidden[i] for hidden in hiddens],
+                self._objective.grid,
+                None if redrawn is None else redrawn[i],
+            )
+            for i, clip in enumerate(clips.numpy())
+        ]
+        tag = "masks" if redrawn is None else "reconstruction"
+        self._writer.add_images(tag, np.stack(pictures), done, dataformats="NHWC")
+        if redrawn is not None:
+            self._folder.keep_reconstruction(png_of(np.concatenate(pictures, axis=1)))
 
 
 def _writer_from(folder: RunFolder, start: int) -> SummaryWriter:

@@ -170,10 +170,11 @@ class Loop:
     def _train_step(self, batch: StepBatch, weight: float) -> StepReport:
         """One optimiser step over the global batch, of which `weight` clips are readable."""
         rates = self._rates(batch.step)
-        parts, features = [], dict[str, torch.Tensor]()
+        parts: list[NDArray[np.float64]] = []
+        output = Output(torch.empty(0), {})
         for number, micro in enumerate(batch.micro_batches, start=1):
             output = forward(self.engine.forward, self.objective, micro, self.engine.device)
-            weights, features = micro.weights.to(self.engine.device), output.features
+            weights = micro.weights.to(self.engine.device)
             # sum(w l) / sum(w) over the global batch: rows of weight 0 (padding, unreadable clips)
             # count for nothing, and any cut of the batch gives the same gradient.
             part = (output.losses * weights).sum(dim=1) / max(weight, 1.0)
@@ -192,7 +193,7 @@ class Loop:
             result=result,
             losses=collectives.total(np.sum(parts, axis=0)),
             weight=weight,
-            features=features,
+            output=output,
             rates=rates,
         )
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from echojepa.data.problem import ClipProblem
 from echojepa.data.stream import PADDING
+from echojepa.objectives.objective import Output
 from echojepa.train import collectives
 from echojepa.train.feed import StepBatch
 
@@ -85,8 +85,8 @@ class StepReport:
     """By the objective's names, over the global batch, [L]."""
     weight: float
     """Readable clips in the global batch."""
-    features: dict[str, torch.Tensor]
-    """Of the rank's last micro-batch, see `objectives.objective.Output`; none in an empty step."""
+    output: Output
+    """Of the rank's last micro-batch."""
     rates: dict[str, float]
 
 

@@ -1,0 +1,49 @@
+"""What every objective with masks shares: it draws them, and knows what they cost.
+
+Shapes: B clips, K kept tokens, M hidden tokens, one pair of K and M per mask.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from echojepa.cost import Pass, encoder_pass, predictor_pass
+from echojepa.models.attention import Grid
+from echojepa.objectives.objective import Drawn, ModelConfig, Objective
+from echojepa.objectives.token_masks import Sampler
+
+
+class MaskedObjective(Objective):
+    """The encoder sees a part of the clip, the predictor answers for the rest, mask by mask."""
+
+    def __init__(self, model: ModelConfig, masks: Sampler, grid: Grid) -> None:
+        self.grid = grid
+        self._model = model
+        self._masks = masks
+        self._num_masks = len(masks.num_hidden_tokens)
+        self._losses = [f"mask_{i}" for i in range(self._num_masks)]
+
+    def draw(self, samples: NDArray[np.int64]) -> Drawn:
+        """Visible and hidden token indices, per mask [B, K] and [B, M]."""
+        masks = self._masks(samples)
+        return (
+            [torch.from_numpy(mask.context) for mask in masks],
+            [torch.from_numpy(mask.hidden) for mask in masks],
+        )
+
+    def hidden_tokens(self, samples: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """See `Objective`."""
+        return [mask.hidden for mask in self._masks(samples)]
+
+    def _prediction_passes(self, output_width: int | None = None) -> list[Pass]:
+        """Encoder and predictor, per mask; for the width see `cost.predictor_pass`."""
+        encoder, found = self._model.encoder, []
+        for hidden in self._masks.num_hidden_tokens:
+            context = self.grid.num_tokens - hidden
+            found.append(encoder_pass(encoder, context, trained=True))
+            found.append(
+                predictor_pass(self._model.predictor, encoder, context, hidden, output_width)
+            )
+        return found
