@@ -56,6 +56,8 @@ class BlocksMaskConfig(MaskConfig):
 AnyMasks = Annotated[
     TubeMaskConfig | RandomMaskConfig | BlocksMaskConfig, Field(discriminator="kind")
 ]
+"""The type of a config's `masks` section, where it may be of any kind."""
+Masks = TubeMaskConfig | RandomMaskConfig | MaskConfig
 
 
 class Sampler(Protocol):
@@ -69,7 +71,7 @@ class Sampler(Protocol):
         """Every mask for global sample indices [B]."""
 
 
-def sampler_of(config: AnyMasks, grid: Grid, seeds: Seeds) -> Sampler:
+def sampler_of(config: Masks, grid: Grid, seeds: Seeds) -> Sampler:
     """What draws the masks that a config names; raises `ConfigError` if they do not fit."""
     if isinstance(config, MaskConfig):
         return MaskSampler(config, grid, seeds)
