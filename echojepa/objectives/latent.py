@@ -2,10 +2,10 @@
 
     error = mean over masks and hidden tokens of | predictor(encoder(visible)) - norm(target(all)) |
 
-V-JEPA (Bardes et al. 2024), V-JEPA 2 (Assran et al. 2025); `norm` is a layer norm without
-parameters. V-JEPA 2.1's dense variant adds the same error over visible tokens, weighted, and
-compares features of several depths instead of the last alone; both are off by default. Where the
-target comes from is what tells the objectives apart: see `jepa` and `frozen_target`.
+V-JEPA (Bardes et al. 2024), V-JEPA 2 (Assran et al. 2025); `norm` has no parameters. V-JEPA 2.1's
+dense variant adds the same error over visible tokens, weighted, and compares features of several
+depths instead of the last alone; both are off by default. Where the target comes from is what tells
+the objectives apart: see `jepa` and `frozen_target`.
 
 Shapes: B clips, K kept tokens, M hidden tokens, N all tokens, D width, L levels, G generators.
 """
@@ -13,7 +13,7 @@ Shapes: B clips, K kept tokens, M hidden tokens, N all tokens, D width, L levels
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field, model_validator
@@ -36,6 +36,11 @@ class LatentConfig(ObjectiveConfig):
 
     masks: MaskConfig = MaskConfig()
     """Which tokens the encoder sees and which it must predict."""
+    target_norm: Literal["layer", "instance"] = "layer"
+    """What is done to target features. `layer`: a layer norm of every token, as published.
+    `instance`: then every channel is standardised over the tokens of the clip, so that what all
+    tokens of a clip share, and channels that vary little, cannot be the easy part of the task
+    (data2vec, Baevski et al. 2022, for speech)."""
     loss_exponent: float = Field(1.0, gt=0)
     """p in mean |difference|^p / p; 1 is the published L1."""
     context_weight: float = Field(0.0, ge=0)
@@ -69,7 +74,7 @@ class LatentObjective(MaskedObjective):
         if config.context_weight:
             self._losses += [f"context_{i}" for i in range(self._num_masks)]
         self._error_text = (
-            f"L{config.loss_exponent:g} on layer-normed target features; masks: "
+            f"L{config.loss_exponent:g} on {config.target_norm}-normed target features; masks: "
             f"{config.masks.describe()}"
         )
 
@@ -122,7 +127,7 @@ class LatentModule(nn.Module):
             contexts: visible token indices per generator, G times [B, K_g].
             hiddens: hidden token indices per generator, G times [B, M_g].
         """
-        wanted = F.layer_norm(features.float(), features.shape[-1:]).flatten(-2)  # [B, N, L D']
+        wanted = self._normed(features.float())  # [B, N, L D']
         grid = self.encoder.config.grid(*clip.shape[2:])
         over_hidden, over_visible, seen = [], [], []
         for keep, hidden in zip(contexts, hiddens, strict=True):
@@ -138,6 +143,13 @@ class LatentModule(nn.Module):
             over_hidden.append(errors.mean(dim=1))
             seen.append(context)
         return Prediction([*over_hidden, *over_visible], seen)
+
+    def _normed(self, features: torch.Tensor) -> torch.Tensor:
+        """Target features [B, N, L, D'] as they are compared, [B, N, L D']."""
+        normed = F.layer_norm(features, features.shape[-1:]).flatten(-2)
+        if self._latent.target_norm == "layer":
+            return normed
+        return F.instance_norm(normed.transpose(1, 2)).transpose(1, 2)
 
     def _errors(self, found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
         """Mean |difference|^p / p over the features of every token, [B, tokens]."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -23,9 +25,10 @@ AVERAGES = OBJECTIVE.facts.averages
 Batch = tuple[torch.Tensor, list[torch.Tensor], list[torch.Tensor]]
 
 
-def jepa(exponent: float = 1.0) -> Jepa:
+def jepa(exponent: float = 1.0, norm: Literal["layer", "instance"] = "layer") -> Jepa:
     """A tiny model whose target has moved away from the online encoder."""
-    module = Jepa(MODEL, JepaConfig(masks=MASKS, loss_exponent=exponent))
+    config = JepaConfig(masks=MASKS, loss_exponent=exponent, target_norm=norm)
+    module = Jepa(MODEL, config)
     with torch.no_grad():
         for parameter in module.target.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
@@ -59,6 +62,22 @@ def test_the_loss_is_its_definition(exponent: float) -> None:
             found = module.predictor(module.encoder(clip, one), one, other, grid)[0]
             distances = (found - wanted[hidden[b]]).abs() ** exponent / exponent
             torch.testing.assert_close(output.losses[g, b], distances.mean())
+
+
+@torch.no_grad()
+def test_instance_norm_standardises_every_channel_over_the_tokens_of_a_clip() -> None:
+    module = jepa(norm="instance")
+    pixels, contexts, hiddens = batch()
+    clip = normalise(pixels, torch.float32)
+    layered = F.layer_norm(module.target(clip), (24,))  # [B, N, D]
+    wanted = (layered - layered.mean(dim=1, keepdim=True)) / (
+        layered.var(dim=1, correction=0, keepdim=True) + 1e-5
+    ).sqrt()
+    context = module.encoder(clip, contexts[0])
+    found = module.predictor(context, contexts[0], hiddens[0], MODEL.encoder.grid(4, 24, 24))
+    chosen = torch.stack([w[h] for w, h in zip(wanted, hiddens[0], strict=True)])
+    losses = module(pixels, contexts, hiddens).losses
+    torch.testing.assert_close(losses[0], (found - chosen).abs().mean(dim=(1, 2)))
 
 
 @torch.no_grad()
