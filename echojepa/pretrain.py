@@ -96,11 +96,12 @@ class PretrainConfig(Strict):
 
         A run folder is created with the result, so that a later start can tell what has changed.
         """
+        self.objective.check_data(self.data)
         return self.model_copy(update={"objective": self.objective.bound(self.model)})
 
     def build_objective(self, seeds: Seeds) -> Objective:
         """The objective, without a module yet; raises `ConfigError` if it does not fit the grid."""
-        return self.objective.build(self.model, self.grid(), seeds)
+        return self.objective.build(self.model, self.grid(), seeds, self.data)
 
 
 def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
@@ -158,8 +159,8 @@ def pretrain(config: PretrainConfig, worker: Worker) -> dict[str, float]:
 def _guard(
     config: PretrainConfig, folder: RunFolder, objective: Objective, start: Start
 ) -> CollapseGuard:
-    watched = objective.facts.watched.values()
-    return CollapseGuard(config.monitor, folder, watched, start.state, config.loop)
+    guarded = objective.facts.guarded
+    return CollapseGuard(config.monitor, folder, guarded, start.state, config.loop)
 
 
 def _saver(

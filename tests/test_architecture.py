@@ -176,7 +176,7 @@ def test_what_trains_does_not_know_what_is_learnt() -> None:
     """Loop, engines, checkpoints and monitor know an objective by its `Facts` alone."""
     for name, path in NAMES.items():
         if room(name) in ("train", "runs", "pretrain", "probes"):
-            for kind in ("jepa", "frozen_target", "latent", "regulariser"):
+            for kind in ("jepa", "frozen_target", "latent", "mae", "supervised", "regulariser"):
                 known = any(within(n, f"echojepa.objectives.{kind}") for n in imports(path))
                 assert not known, f"{name} knows {kind}"
             code = "\n".join(ast.unparse(node) for node in _code_only(TREES[path]))

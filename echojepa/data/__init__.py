@@ -12,6 +12,7 @@ video_file.py     frames to a video file
 problem.py        why a clip could not be used
 stream.py         the plan: which sample sits in which block
 block.py          a block of clips, decoded and proven
+labels.py         labels of clips, standardised or numbered
 encode.py         the way back: frames to the bytes of a video
 corrupt.py        videos as worse machines and windows would show them
 """

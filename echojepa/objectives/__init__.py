@@ -7,6 +7,7 @@ latent.py          what objectives of latent prediction share: masks, predictor,
 jepa.py            predict features of the encoder's own average, or of itself
 frozen_target.py   predict features of a finished encoder, of any size (SALT)
 mae.py             predict pixels (EchoMAE)
+supervised.py      predict labels: the yardstick
 regulariser.py     embeddings of different clips stay apart: SIGReg, VICReg
 masks.py           which tokens are hidden, keyed by (seed, s)
 token_masks.py     masks of tubes or single tokens, and every kind in one type

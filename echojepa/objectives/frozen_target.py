@@ -24,6 +24,7 @@ from torch import nn
 
 from echojepa.config import changeable
 from echojepa.cost import Pass, encoder_pass
+from echojepa.data.block import DataConfig
 from echojepa.errors import CheckpointError, ConfigError
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import EncoderConfig, VideoEncoder, normalise
@@ -86,7 +87,9 @@ class FrozenTargetConfig(LatentConfig):
             )
         return target
 
-    def build(self, model: ModelConfig, grid: Grid, seeds: Seeds) -> FrozenTargetObjective:
+    def build(
+        self, model: ModelConfig, grid: Grid, seeds: Seeds, data: DataConfig | None = None
+    ) -> FrozenTargetObjective:
         """See `ObjectiveConfig`; the target's folder is read where it is needed, not here."""
         return FrozenTargetObjective(self, model, grid, seeds)
 
@@ -103,6 +106,7 @@ class FrozenTargetObjective(LatentObjective):
             losses=tuple(self._losses),
             num_terms=self._num_masks,
             watched={"online": ""},
+            can_collapse=False,
             exported="encoder.",
             online="encoder.",
             frozen=("target.",),

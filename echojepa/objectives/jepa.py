@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from echojepa.cost import Pass, encoder_pass
+from echojepa.data.block import DataConfig
 from echojepa.data.stream import StreamShape
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import normalise
@@ -60,7 +61,9 @@ class JepaConfig(LatentConfig):
         if self.regulariser is not None:
             self.regulariser.check_shape(shape)
 
-    def build(self, model: ModelConfig, grid: Grid, seeds: Seeds) -> JepaObjective:
+    def build(
+        self, model: ModelConfig, grid: Grid, seeds: Seeds, data: DataConfig | None = None
+    ) -> JepaObjective:
         """See `ObjectiveConfig`."""
         return JepaObjective(self, model, grid, seeds)
 
@@ -79,6 +82,7 @@ class JepaObjective(LatentObjective):
             losses=tuple(self._losses),
             num_terms=self._num_masks,
             watched={"target": "", "online": "online_"} if averaged else {"online": ""},
+            can_collapse=True,
             exported="target." if averaged else "encoder.",
             online="encoder.",
             averages={"target.": "encoder."} if averaged else {},
@@ -90,7 +94,7 @@ class JepaObjective(LatentObjective):
         """See `Objective`."""
         return Jepa(self._model, self._config, dtype)
 
-    def draw(self, samples: NDArray[np.int64]) -> Drawn:
+    def draw(self, samples: NDArray[np.int64], clip_ids: Sequence[str] = ()) -> Drawn:
         """As `LatentObjective`; with a regulariser also what that needs, see there."""
         drawn = super().draw(samples)
         if self._config.regulariser is None:

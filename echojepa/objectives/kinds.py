@@ -10,8 +10,11 @@ from echojepa.config import Strict, validate
 from echojepa.objectives.frozen_target import FrozenTargetConfig
 from echojepa.objectives.jepa import JepaConfig
 from echojepa.objectives.mae import MaeConfig
+from echojepa.objectives.supervised import SupervisedConfig
 
-AnyObjective = Annotated[JepaConfig | FrozenTargetConfig | MaeConfig, Field(discriminator="kind")]
+AnyObjective = Annotated[
+    JepaConfig | FrozenTargetConfig | MaeConfig | SupervisedConfig, Field(discriminator="kind")
+]
 """The type of a config's `objective` section."""
 DEFAULT = JepaConfig()
 

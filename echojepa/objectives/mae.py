@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from echojepa.cost import Pass
+from echojepa.data.block import DataConfig
 from echojepa.data.stream import StreamShape
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import (
@@ -68,7 +69,9 @@ class MaeConfig(ObjectiveConfig):
         if isinstance(self.masks, MaskConfig):
             self.masks.check_shape(shape)
 
-    def build(self, model: ModelConfig, grid: Grid, seeds: Seeds) -> MaeObjective:
+    def build(
+        self, model: ModelConfig, grid: Grid, seeds: Seeds, data: DataConfig | None = None
+    ) -> MaeObjective:
         """See `ObjectiveConfig`."""
         return MaeObjective(self, model, grid, seeds)
 
@@ -84,6 +87,7 @@ class MaeObjective(MaskedObjective):
             losses=tuple(self._losses),
             num_terms=self._num_masks,
             watched={"online": ""},
+            can_collapse=False,
             exported="encoder.",
             online="encoder.",
             # No `predictor`: a decoder of pixels is none that other software could read as one.

@@ -5,6 +5,8 @@ Shapes: B clips, K kept tokens, M hidden tokens, one pair of K and M per mask.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -25,7 +27,7 @@ class MaskedObjective(Objective):
         self._num_masks = len(masks.num_hidden_tokens)
         self._losses = [f"mask_{i}" for i in range(self._num_masks)]
 
-    def draw(self, samples: NDArray[np.int64]) -> Drawn:
+    def draw(self, samples: NDArray[np.int64], clip_ids: Sequence[str] = ()) -> Drawn:
         """Visible and hidden token indices, per mask [B, K] and [B, M]."""
         masks = self._masks(samples)
         return (

@@ -11,7 +11,7 @@ Shapes: B clips, T frames, H and W pixels, L losses, D width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
@@ -22,6 +22,7 @@ from torch import nn
 
 from echojepa.config import Strict, changeable
 from echojepa.cost import Pass
+from echojepa.data.block import DataConfig
 from echojepa.data.stream import StreamShape
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import EncoderConfig
@@ -67,6 +68,9 @@ class Facts:
     watched: Mapping[str, str]
     """Features that statistics are made of: their name, and the prefix of their metrics. The first
     are those of the encoder that leaves the run."""
+    can_collapse: bool
+    """Whether features that say nothing would make the losses small: the monitor guards how spread
+    out the watched ones are."""
     exported: str
     """Prefix of the parameters that leave the run as the encoder."""
     online: str
@@ -80,6 +84,11 @@ class Facts:
     """Prefix of the predictor, if there is one."""
     card: Mapping[str, str] = field(default_factory=dict)
     """Lines of the model card: what this encoder is, and what it was trained to do."""
+
+    @property
+    def guarded(self) -> tuple[str, ...]:
+        """Prefixes of the metrics that a collapse would show in."""
+        return tuple(self.watched.values()) if self.can_collapse else ()
 
     @property
     def exported_features(self) -> str:
@@ -116,8 +125,12 @@ class Objective(ABC):
         del module
 
     @abstractmethod
-    def draw(self, samples: NDArray[np.int64]) -> Drawn:
-        """What the module needs for these global sample indices [B], and for them alone."""
+    def draw(self, samples: NDArray[np.int64], clip_ids: Sequence[str] = ()) -> Drawn:
+        """What the module needs for these global sample indices [B], and for them alone.
+
+        Args:
+            clip_ids: whose they are, [B]; needed by those who learn from labels.
+        """
 
     @abstractmethod
     def hidden_tokens(self, samples: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -172,9 +185,19 @@ class ObjectiveConfig(Strict, ABC):
         del model
         return self
 
+    def check_data(self, data: DataConfig) -> None:
+        """Raise `ManifestError` if the clips of a run lack what the objective learns from."""
+        del data
+
     @abstractmethod
-    def build(self, model: ModelConfig, grid: Grid, seeds: Seeds) -> Objective:
-        """The objective; raises `ConfigError` if it does not fit the grid."""
+    def build(
+        self, model: ModelConfig, grid: Grid, seeds: Seeds, data: DataConfig | None = None
+    ) -> Objective:
+        """The objective; raises `ConfigError` if it does not fit the grid.
+
+        Args:
+            data: of the run; needed by those who learn from labels.
+        """
 
 
 def twins(names: Iterable[str], averages: Mapping[str, str]) -> dict[str, str]:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from echojepa.config import validate
+from echojepa.data.block import DataConfig
 from echojepa.data.decode.frames import ReadConfig
-from echojepa.data.sampling import ClipConfig
 from echojepa.models.attention import Grid
 from echojepa.objectives.kinds import read_objective
 from echojepa.objectives.objective import ModelConfig
@@ -81,10 +81,11 @@ def run_pictures(run: dict[str, Any], rows: pa.Table, read: ReadConfig) -> list[
     Args:
         run: the resolved config of the run.
     """
-    clip = validate(run["data"]["clip"], ClipConfig, "config.yaml")
+    data = validate(run["data"], DataConfig, "config.yaml")
+    clip = data.clip
     model = validate(run["model"], ModelConfig, "config.yaml")
     objective = read_objective(run, "config.yaml").build(
-        model, model.encoder.grid(clip.num_frames, clip.size, clip.size), Seeds(run["seed"])
+        model, model.encoder.grid(clip.num_frames, clip.size, clip.size), Seeds(run["seed"]), data
     )
     picked = pick(rows["clip_id"].to_pylist(), _NUM_PICTURES, seed=1)
     by_id = {row["clip_id"]: row for row in with_clips(rows, picked).to_pylist()}

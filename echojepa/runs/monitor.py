@@ -79,7 +79,8 @@ class Monitor:
     """Watches one run; see the module."""
 
     def __init__(self, config: MonitorConfig, watched: Iterable[str] = ("", "online_")) -> None:
-        """`watched` are the prefixes of the metrics; "" are those of the exported encoder."""
+        """`watched` are the prefixes of the metrics; "" are those of the exported encoder. Without
+        any, the loss alone is watched."""
         self._config = config
         self._floors: dict[str, float] = {}
         for prefix in watched:
@@ -110,8 +111,8 @@ class Monitor:
             return None
         falls = [self._of_spread(name, metrics[name]) for name in self._floors]
         jump = self._of_loss(metrics["loss"])
-        danger, reason = max(*((fall.danger, fall.reason) for fall in falls), jump)
-        sudden = max(*(fall.sudden for fall in falls), jump[0])
+        danger, reason = max([*((fall.danger, fall.reason) for fall in falls), jump])
+        sudden = max([*(fall.sudden for fall in falls), jump[0]])
         self._steps.append(step)
         self._num_seen += 1
         if len(self._steps) == self._config.patience:

@@ -209,7 +209,7 @@ def forward(
     run: Callable[..., Output], objective: Objective, micro: MicroBatch, device: torch.device
 ) -> Output:
     """One micro-batch through an engine or a module: losses per clip, and features."""
-    drawn = objective.draw(_usable(micro.samples))
+    drawn = objective.draw(_usable(micro.samples), micro.clip_ids)
     on_device = [[tensor.to(device) for tensor in group] for group in drawn]
     return run(micro.pixels.to(device, non_blocking=True), *on_device)
 

@@ -21,9 +21,11 @@ def course(loss: Iterable[float], **statistics: Iterable[float]) -> list[dict[st
     return [{name: float(c[i]) for name, c in columns.items()} for i in range(len(losses))]
 
 
-def first_alarm(metrics: list[dict[str, float]]) -> tuple[int, str] | None:
+def first_alarm(
+    metrics: list[dict[str, float]], watched: Iterable[str] = ("", "online_")
+) -> tuple[int, str] | None:
     """Index of the first alarm, and its reason."""
-    monitor = Monitor(MonitorConfig())
+    monitor = Monitor(MonitorConfig(), watched)
     for index, line in enumerate(metrics):
         alarm = monitor.observe(index, line)
         if alarm:
@@ -62,6 +64,16 @@ def test_a_loss_that_jumps_either_way(to: float) -> None:
     assert found is not None
     assert 300 < found[0] <= 305
     assert "the loss has jumped from 0.5" in found[1]
+
+
+def test_where_nothing_can_collapse_the_loss_alone_is_watched() -> None:
+    """Whoever learns labels or pixels may well let go of what neither of them needs."""
+    gone = {name: noisy(np.geomspace(1, 0.001, 400)) for name in NAMES}
+    assert first_alarm(course(healthy_loss(), **gone)) is not None
+    assert first_alarm(course(healthy_loss(), **gone), watched=()) is None
+    loss = healthy_loss()
+    loss[300:] = 1.2
+    assert first_alarm(course(loss, **gone), watched=()) is not None
 
 
 def test_a_few_odd_batches_are_no_alarm() -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from echojepa.cost import Pass, encoder_pass
+from echojepa.data.block import DataConfig
 from echojepa.data.stream import StreamShape
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import VideoEncoder, normalise
@@ -37,7 +40,14 @@ class BrightnessModule(nn.Module):
 
 
 class Brightness(Objective):
-    facts = Facts(("brightness",), 1, {"encoder": ""}, exported="encoder.", online="encoder.")
+    facts = Facts(
+        losses=("brightness",),
+        num_terms=1,
+        watched={"encoder": ""},
+        can_collapse=False,
+        exported="encoder.",
+        online="encoder.",
+    )
 
     def __init__(self, model: ModelConfig, grid: Grid) -> None:
         self.model, self.grid = model, grid
@@ -45,7 +55,7 @@ class Brightness(Objective):
     def module(self, dtype: torch.dtype) -> nn.Module:
         return BrightnessModule(self.model, dtype)
 
-    def draw(self, samples: NDArray[np.int64]) -> Drawn:
+    def draw(self, samples: NDArray[np.int64], clip_ids: Sequence[str] = ()) -> Drawn:
         return ()
 
     def hidden_tokens(self, samples: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -58,7 +68,9 @@ class Brightness(Objective):
 class BrightnessConfig(ObjectiveConfig):
     def check(self, model: ModelConfig) -> None: ...
     def check_shape(self, shape: StreamShape) -> None: ...
-    def build(self, model: ModelConfig, grid: Grid, seeds: Seeds) -> Brightness:
+    def build(
+        self, model: ModelConfig, grid: Grid, seeds: Seeds, data: DataConfig | None = None
+    ) -> Brightness:
         return Brightness(model, grid)
 
 
