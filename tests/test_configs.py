@@ -35,6 +35,7 @@ SITE = {
     "evaluate": ["encoders.pretrained.path=encoder", "manifest=manifest.parquet", "out=out"],
     "sweep": ["out=out"],
     "benchmark": ["out=out"],
+    "noise": ["out=out"],
 }
 SITE_OF_FILE = {"vit_small_salt": ["objective.target=teacher"]}  # besides those of its folder
 
@@ -46,17 +47,13 @@ def site(path: Path) -> list[str]:
 
 @pytest.fixture
 def teacher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A small encoder, where `SITE_OF_FILE` says that it is."""
     monkeypatch.chdir(tmp_path)
     return write_teacher(tmp_path / "teacher", patch_size=16)
 
 
-def files(folder: str) -> list[Path]:
-    return [path for path in CONFIGS if path.parent.name == folder]
-
-
 def model_of(folder: str) -> type[Strict]:
     """What a folder's files describe. Ray is imported here, late, because that takes seconds."""
+    from echojepa.benchmark.noise import NoiseConfig
     from echojepa.launch.benchmark_arms import BenchmarkJob
     from echojepa.launch.evaluate import EvaluateJob
     from echojepa.launch.pretrain import PretrainJob
@@ -68,6 +65,7 @@ def model_of(folder: str) -> type[Strict]:
         "evaluate": EvaluateJob,
         "sweep": SweepJob,
         "benchmark": BenchmarkJob,
+        "noise": NoiseConfig,
     }
     return models[folder]
 
@@ -80,7 +78,8 @@ def check_masks(masks: Masks, grid: Grid) -> None:
 
 def shipped(folder: str) -> pytest.MarkDecorator:
     """Runs a test on every file of a folder."""
-    return pytest.mark.parametrize("path", files(folder), ids=[p.stem for p in files(folder)])
+    files = [path for path in CONFIGS if path.parent.name == folder]
+    return pytest.mark.parametrize("path", files, ids=[path.stem for path in files])
 
 
 def test_every_file_lies_in_a_folder_that_says_what_it_is() -> None:
@@ -105,10 +104,9 @@ def test_every_file_loads(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=[f"{p.parent.name}/{p.stem}" for p in FILES])
 def test_no_file_knows_a_sites_disks(path: Path) -> None:
     def texts(value: object) -> list[str]:
-        if isinstance(value, dict):
-            return [text for item in value.values() for text in texts(item)]
-        if isinstance(value, list):
-            return [text for item in value for text in texts(item)]
+        if isinstance(value, dict | list):
+            items = value.values() if isinstance(value, dict) else value
+            return [text for item in items for text in texts(item)]
         return [value] if isinstance(value, str) else []
 
     found = texts(yaml.safe_load(path.read_text()))

@@ -12,4 +12,6 @@ tables.py    tables, as Markdown and HTML
 plots.py     bars and curves
 outcome.py   all that was found, and its files
 page.py      the page
+noise.py     a benchmark per level of noise: what came of it
+noise_page.py  and its page
 """

@@ -46,6 +46,21 @@ def benchmark(
     out.print(folder / "benchmark.html")
 
 
+@app.command()
+def noise_curves(file: ConfigFile, overrides: Overrides = None) -> None:
+    """A benchmark per level of the phantom's noise; tables and curves over it.
+
+    The same command goes on where it was interrupted.
+    """
+    from echojepa.benchmark.noise import NoiseConfig
+    from echojepa.config import load
+    from echojepa.launch import noise
+
+    folder = noise.launch(load(file, overrides or [], NoiseConfig))
+    out.print((folder / "noise.md").read_text())
+    out.print(folder / "noise.html")
+
+
 def _say(plan: Plan) -> None:
     """What would be run."""
     from echojepa.benchmark.tables import plan_table

@@ -30,6 +30,7 @@ class Job(StrEnum):
     PREDICT = "predict"
     SWEEP = "sweep"
     BENCHMARK = "benchmark"
+    NOISE_CURVES = "noise-curves"
     PHANTOM = "phantom"
     MANIFEST = "manifest"
     IMPORT_WEIGHTS = "import-weights"
@@ -85,6 +86,10 @@ def model_of(job: Job) -> type[Strict]:
         from echojepa.launch.benchmark_arms import BenchmarkJob
 
         return BenchmarkJob
+    if job is Job.NOISE_CURVES:
+        from echojepa.benchmark.noise import NoiseConfig
+
+        return NoiseConfig
     if job is Job.PHANTOM:
         from echojepa.phantom.config import PhantomConfig
 

@@ -9,6 +9,7 @@ sweep.py      hyperparameter search
 manifest.py   files of a manifest, looked at by a cluster
 phantom.py    phantom studies and their gallery
 benchmark.py  ways of pretraining at equal cost, judged alike
+noise.py      a benchmark per level of the phantom's noise
 benchmark_arms.py  its arms as pretraining jobs
 demo.py       the whole story on one machine
 """
