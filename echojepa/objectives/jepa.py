@@ -38,8 +38,17 @@ class JepaConfig(LatentConfig):
     target: Literal["ema", "online"] = "ema"
     """Whose features are predicted: a moving average of the encoder's, or its own, through which
     gradients flow as well. The latter needs a regulariser."""
+    exported: Literal["target", "online"] = "target"
+    """Which encoder leaves the run, and is probed on the way: the target, as published, or the one
+    that learns. An average of momentum m lies 1 / (1 - m) steps behind, more than short runs
+    have."""
     regulariser: Annotated[SigregConfig | VicregConfig, Field(discriminator="kind")] | None = None
     """Keeps the embeddings of different clips apart; null leaves that to the average."""
+
+    @property
+    def exports_target(self) -> bool:
+        """Whether what leaves the run is an average."""
+        return self.target == "ema" and self.exported == "target"
 
     @property
     def clips_together(self) -> int:
@@ -78,12 +87,17 @@ class JepaObjective(LatentObjective):
         if config.regulariser is not None:
             self._losses += [f"regulariser_{i}" for i in range(self._num_masks)]
         averaged = config.target == "ema"
+        watched = {"online": ""}
+        if averaged and config.exports_target:
+            watched = {"target": "", "online": "online_"}
+        elif averaged:
+            watched = {"online": "", "target": "target_"}
         self.facts = Facts(
             losses=tuple(self._losses),
             num_terms=self._num_masks,
-            watched={"target": "", "online": "online_"} if averaged else {"online": ""},
+            watched=watched,
             can_collapse=True,
-            exported="target." if averaged else "encoder.",
+            exported="target." if config.exports_target else "encoder.",
             online="encoder.",
             averages={"target.": "encoder."} if averaged else {},
             predictor="predictor.",
@@ -109,9 +123,9 @@ class JepaObjective(LatentObjective):
         return (whole, *self._prediction_passes())
 
     def _card(self) -> dict[str, str]:
-        whose = {"ema": "the EMA target of a JEPA pretraining run"}
+        whose = "the EMA target" if self._config.exports_target else "the online encoder"
         card = {
-            "Encoder": whose.get(self._config.target, "the encoder of a JEPA run without average"),
+            "Encoder": f"{whose} of a JEPA pretraining run",
             "Objective": self._error_text,
         }
         if self._config.regulariser is not None:
@@ -154,21 +168,26 @@ class Jepa(LatentModule):
         """
         clip = normalise(pixels, self._dtype)
         width = self.encoder.config.width
+        if not contexts:  # features alone, of the encoder that leaves the run
+            name, leaving = "online", self.encoder
+            if self.target is not None and self.objective.exports_target:
+                name, leaving = "target", self.target
+            with torch.no_grad():
+                features = leaving(clip)
+            return Output(features.new_zeros(0, len(features)), {name: features})
         if self.target is None:
             whole = self.encoder(clip, levels=True)  # [B, N, L D]
         else:
             with torch.no_grad():
                 whole = self.target(clip, levels=True)
         losses, seen = self.predict(clip, whole.unflatten(-1, (-1, width)), contexts, hiddens)
-        if seen and self.objective.regulariser is not None:
+        if self.objective.regulariser is not None:
             losses = [*losses, *self._regularised(seen, whole, directions)]
         features = last_level(whole, width).detach()
         found = {"online" if self.target is None else "target": features}
-        if seen and self.target is not None:
+        if self.target is not None:
             found["online"] = last_level(seen[-1], width).detach()
-        return Output(
-            torch.stack(losses) if losses else features.new_zeros(0, len(features)), found
-        )
+        return Output(torch.stack(losses), found)
 
     def _regularised(
         self, seen: list[torch.Tensor], whole: torch.Tensor, drawn: Sequence[torch.Tensor]

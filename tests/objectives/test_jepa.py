@@ -136,6 +136,24 @@ def test_without_masks_there_are_features_and_no_losses() -> None:
     assert torch.equal(output.features["target"], expected)
 
 
+@torch.no_grad()
+def test_the_online_encoder_may_leave_the_run_instead_of_the_average() -> None:
+    config = JepaConfig(masks=MASKS, exported="online")
+    facts = config.build(MODEL, OBJECTIVE.grid, Seeds(0)).facts
+    assert facts.exported == "encoder." and facts.averages == AVERAGES
+    assert dict(facts.watched) == {"online": "", "target": "target_"}
+    assert facts.exported_features == "online" and "online encoder" in facts.card["Encoder"]
+    module, (pixels, contexts, hiddens) = Jepa(MODEL, config), batch()
+    module.encoder.norm.weight += 1.0
+    clip = normalise(pixels, torch.float32)
+    alone = module(pixels)
+    assert alone.features.keys() == {"online"}
+    assert torch.equal(alone.features["online"], module.encoder(clip))
+    features = module(pixels, contexts, hiddens).features
+    assert torch.equal(features["target"], module.target(clip))
+    assert torch.equal(features["online"], module.encoder(clip, contexts[-1]))
+
+
 def test_lists_of_different_lengths_are_refused() -> None:
     pixels, contexts, hiddens = batch()
     with pytest.raises(ValueError, match="shorter"):
