@@ -43,7 +43,7 @@ def test_it_leaves_videos_a_run_an_encoder_and_results(demo: Path) -> None:
     manifest = read_manifest(demo / "phantom" / "manifest.parquet")
     suffixes = {Path(uri).suffix for uri in manifest["uri"].to_pylist()}
     assert suffixes == {".mp4", ".avi"}
-    assert load_encoder(demo / "run" / "encoder").config.width == 96
+    assert load_encoder(demo / "run" / "encoder").config.width == 128
     results = json.loads((demo / "results.json").read_text())["results"]
     assert {(r["task"], r["features"]) for r in results} == {
         (task, features)
