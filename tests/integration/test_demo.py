@@ -18,6 +18,7 @@ pytestmark = pytest.mark.integration
 
 SHORT = (
     "phantom.num_studies=16",
+    "phantom.split_fractions=[0.6, 0.2, 0.2]",
     "phantom.num_frames=40",
     "pretrain.loop.num_steps=8",
     "pretrain.loop.checkpoint_every_steps=4",
