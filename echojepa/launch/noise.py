@@ -70,8 +70,8 @@ def launch(config: NoiseConfig) -> Path:
         except UserError as error:
             failed[name] = first_line(error)
     finished = {level: Path(job.out) for level, job in jobs.items() if _has_result(job)}
+    named = "; ".join(f"{what}: {why}" for what, why in failed.items())
     if not finished:
-        named = "; ".join(f"{what}: {why}" for what, why in failed.items())
         raise IncompleteError(f"no level has a result: {named}", "", config.out)
     opponents = next(iter(by_folder.values())).opponents
     try:
@@ -81,7 +81,6 @@ def launch(config: NoiseConfig) -> Path:
             f"results cannot be written: {error.strerror}", "Free the folder.", config.out
         ) from None
     if failed:
-        named = "; ".join(f"{what}: {why}" for what, why in failed.items())
         raise IncompleteError(
             f"failed: {named}",
             "Everything else is written; the same command tries again.",

@@ -2,7 +2,7 @@
 
 objective.py       START HERE: what an objective must give, and nothing more
 kinds.py           those that a config may name
-masked.py          what objectives with masks share: drawing and cost
+masked.py          what objectives with masks share: networks, drawing and cost
 latent.py          what objectives of latent prediction share: masks, predictor, error
 jepa.py            predict features of the encoder's own average, or of itself
 frozen_target.py   predict features of a finished encoder, of any size (SALT)

@@ -30,7 +30,7 @@ from echojepa.models.attention import Grid
 from echojepa.models.encoder import EncoderConfig, VideoEncoder, normalise
 from echojepa.models.weights import encoder_digest, load_encoder, read_config
 from echojepa.objectives.latent import LatentConfig, LatentModule, LatentObjective, last_level
-from echojepa.objectives.objective import Facts, ModelConfig, Output
+from echojepa.objectives.objective import Facts, ModelConfig, Output, features_alone
 from echojepa.randomness import Seeds
 
 
@@ -184,9 +184,7 @@ class FrozenTarget(LatentModule):
         """
         clip = normalise(pixels, self._dtype)
         if not contexts:
-            with torch.no_grad():
-                whole = self.encoder(clip)
-            return Output(whole.new_zeros(0, len(whole)), {"online": whole})
+            return features_alone("online", self.encoder, clip)
         levels, width = self.encoder.config.num_levels, self.target.config.width
         with torch.no_grad():
             features = self.target(clip, levels=levels > 1).unflatten(-1, (-1, width))

@@ -26,7 +26,7 @@ from echojepa.data.stream import StreamShape
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import normalise
 from echojepa.objectives.latent import LatentConfig, LatentModule, LatentObjective, last_level
-from echojepa.objectives.objective import Drawn, Facts, ModelConfig, Output
+from echojepa.objectives.objective import Drawn, Facts, ModelConfig, Output, features_alone
 from echojepa.objectives.regulariser import SigregConfig, VicregConfig
 from echojepa.randomness import Seeds
 
@@ -155,8 +155,8 @@ class Jepa(LatentModule):
 
         Args:
             pixels: uint8 clips, [B, T, H, W, 3].
-            contexts: visible token indices per generator, G times [B, K_g]; none gives target
-                features only.
+            contexts: visible token indices per generator, G times [B, K_g]; none gives features
+                of the encoder that leaves the run only.
             hiddens: hidden token indices per generator, G times [B, M_g].
             directions: what the regulariser has drawn.
 
@@ -168,13 +168,10 @@ class Jepa(LatentModule):
         """
         clip = normalise(pixels, self._dtype)
         width = self.encoder.config.width
-        if not contexts:  # features alone, of the encoder that leaves the run
-            name, leaving = "online", self.encoder
+        if not contexts:
             if self.target is not None and self.objective.exports_target:
-                name, leaving = "target", self.target
-            with torch.no_grad():
-                features = leaving(clip)
-            return Output(features.new_zeros(0, len(features)), {name: features})
+                return features_alone("target", self.target, clip)
+            return features_alone("online", self.encoder, clip)
         if self.target is None:
             whole = self.encoder(clip, levels=True)  # [B, N, L D]
         else:

@@ -22,10 +22,9 @@ from torch.nn import functional as F
 
 from echojepa.data.stream import StreamShape
 from echojepa.models.attention import Grid
-from echojepa.models.encoder import VideoEncoder, gather_tokens
-from echojepa.models.predictor import Predictor
+from echojepa.models.encoder import gather_tokens
 from echojepa.objectives.distance import distance_weights
-from echojepa.objectives.masked import MaskedObjective
+from echojepa.objectives.masked import MaskedObjective, networks
 from echojepa.objectives.masks import MaskConfig, MaskSampler
 from echojepa.objectives.objective import ModelConfig, ObjectiveConfig
 from echojepa.randomness import Seeds
@@ -103,14 +102,7 @@ class LatentModule(nn.Module):
         super().__init__()
         self._latent = objective
         self._dtype = dtype
-        recompute = model.activation_checkpointing
-        self.encoder = VideoEncoder(model.encoder, activation_checkpointing=recompute)
-        self.predictor = Predictor(
-            model.predictor,
-            model.encoder,
-            output_width=output_width,
-            activation_checkpointing=recompute,
-        )
+        self.encoder, self.predictor = networks(model, output_width)
 
     def predict(
         self,

@@ -27,16 +27,20 @@ from echojepa.data.stream import StreamShape
 from echojepa.models.attention import Grid
 from echojepa.models.encoder import (
     EncoderConfig,
-    VideoEncoder,
     gather_tokens,
     normalise,
     to_clips,
     to_tubelets,
 )
-from echojepa.models.predictor import Predictor
-from echojepa.objectives.masked import MaskedObjective
+from echojepa.objectives.masked import MaskedObjective, networks
 from echojepa.objectives.masks import MaskConfig
-from echojepa.objectives.objective import Facts, ModelConfig, ObjectiveConfig, Output
+from echojepa.objectives.objective import (
+    Facts,
+    ModelConfig,
+    ObjectiveConfig,
+    Output,
+    features_alone,
+)
 from echojepa.objectives.token_masks import AnyMasks, TubeMaskConfig, sampler_of
 from echojepa.randomness import Seeds
 
@@ -135,14 +139,7 @@ class Mae(nn.Module):
         super().__init__()
         self._normalised = objective.target == "normalised_pixels"
         self._dtype = dtype
-        recompute = model.activation_checkpointing
-        self.encoder = VideoEncoder(model.encoder, activation_checkpointing=recompute)
-        self.decoder = Predictor(
-            model.predictor,
-            model.encoder,
-            output_width=pixels_of_token(model.encoder),
-            activation_checkpointing=recompute,
-        )
+        self.encoder, self.decoder = networks(model, pixels_of_token(model.encoder))
 
     def forward(
         self,
@@ -164,9 +161,7 @@ class Mae(nn.Module):
         """
         clip = normalise(pixels, self._dtype)
         if not contexts:
-            with torch.no_grad():
-                whole = self.encoder(clip)
-            return Output(whole.new_zeros(0, len(whole)), {"online": whole})
+            return features_alone("online", self.encoder, clip)
         truth = to_tubelets(unit_pixels(pixels), self.encoder.config)
         grid, losses = self.encoder.config.grid(*clip.shape[2:]), []
         for keep, hidden in zip(contexts, hiddens, strict=True):

@@ -1,4 +1,4 @@
-"""What every objective with masks shares: it draws them, and knows what they cost.
+"""What every objective with masks shares: its networks, its masks, and what both cost.
 
 Shapes: B clips, K kept tokens, M hidden tokens, one pair of K and M per mask.
 """
@@ -13,8 +13,23 @@ from numpy.typing import NDArray
 
 from echojepa.cost import Pass, encoder_pass, predictor_pass
 from echojepa.models.attention import Grid
+from echojepa.models.encoder import VideoEncoder
+from echojepa.models.predictor import Predictor
 from echojepa.objectives.objective import Drawn, ModelConfig, Objective
 from echojepa.objectives.token_masks import Sampler
+
+
+def networks(model: ModelConfig, output_width: int | None = None) -> tuple[VideoEncoder, Predictor]:
+    """Encoder and predictor with fresh initial values; for the width see `Predictor`."""
+    recompute = model.activation_checkpointing
+    encoder = VideoEncoder(model.encoder, activation_checkpointing=recompute)
+    predictor = Predictor(
+        model.predictor,
+        model.encoder,
+        output_width=output_width,
+        activation_checkpointing=recompute,
+    )
+    return encoder, predictor
 
 
 class MaskedObjective(Objective):

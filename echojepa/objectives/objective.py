@@ -25,7 +25,7 @@ from echojepa.cost import Pass
 from echojepa.data.block import DataConfig
 from echojepa.data.stream import StreamShape
 from echojepa.models.attention import Grid
-from echojepa.models.encoder import EncoderConfig
+from echojepa.models.encoder import EncoderConfig, VideoEncoder
 from echojepa.models.predictor import PredictorConfig
 from echojepa.randomness import Seeds
 
@@ -198,6 +198,19 @@ class ObjectiveConfig(Strict, ABC):
         Args:
             data: of the run; needed by those who learn from labels.
         """
+
+
+def features_alone(name: str, encoder: VideoEncoder, clip: torch.Tensor) -> Output:
+    """What a forward pass without draws gives: features of all tokens, and no losses.
+
+    Args:
+        name: of the features, see `Facts.watched`.
+        encoder: the one that leaves the run.
+        clip: normalised pixels, [B, 3, T, H, W].
+    """
+    with torch.no_grad():
+        features = encoder(clip)
+    return Output(features.new_zeros(0, len(features)), {name: features})
 
 
 def twins(names: Iterable[str], averages: Mapping[str, str]) -> dict[str, str]:

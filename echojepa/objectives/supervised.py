@@ -33,6 +33,7 @@ from echojepa.objectives.objective import (
     Objective,
     ObjectiveConfig,
     Output,
+    features_alone,
 )
 from echojepa.randomness import Seeds
 
@@ -146,9 +147,12 @@ class Supervised(nn.Module):
             Losses [L, B]: absolute error in deviations of a number, cross-entropy of a class, each
             times its weight; 0 where a clip has no label. Features of the encoder.
         """
-        tokens = self.encoder(normalise(pixels, self._dtype))  # [B, N, D]
-        pooled, losses = tokens.mean(dim=1), [tokens.new_zeros(0, len(tokens))]
-        for head, values, label in zip(self.heads, labels, self._labels, strict=bool(labels)):
+        clip = normalise(pixels, self._dtype)
+        if not labels:
+            return features_alone("online", self.encoder, clip)
+        tokens = self.encoder(clip)  # [B, N, D]
+        pooled, losses = tokens.mean(dim=1), []
+        for head, values, label in zip(self.heads, labels, self._labels, strict=True):
             answers = head(pooled).float()  # [B, 1 or C]
             # A clip without a label: its answer is compared with some value, and counts nothing.
             known = values.isfinite()
@@ -157,5 +161,5 @@ class Supervised(nn.Module):
                 errors = (answers[:, 0] - wanted).abs()
             else:
                 errors = F.cross_entropy(answers, wanted.long(), reduction="none")
-            losses.append((label.weight * errors * known)[None])
-        return Output(torch.cat(losses), {"online": tokens.detach()})
+            losses.append(label.weight * errors * known)
+        return Output(torch.stack(losses), {"online": tokens.detach()})

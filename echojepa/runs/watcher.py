@@ -94,7 +94,7 @@ class RunWatcher:
         if not report.result.applied:
             self._note_dropped(report)
         if self._writer is not None and (done == 1 or done % self._cadence.image == 0):
-            self._draw(report, done)
+            self._draw(self._writer, report, done)
         if done % self._cadence.log and done != self._cadence.last and not self._probe_due(done):
             return None
         metrics = self._metrics(report)
@@ -199,12 +199,12 @@ class RunWatcher:
             norm = str(report.result.gradient_norm)
             self._folder.event(kind, report.batch.step, gradient_norm=norm)
 
-    def _draw(self, report: StepReport, done: int) -> None:
+    def _draw(self, writer: SummaryWriter, report: StepReport, done: int) -> None:
         """The first readable clips of the last micro-batch, with their masks, and as redrawn."""
         micro, answers = report.batch.micro_batches[-1], report.output.answers
         within = _NUM_PICTURES if answers is None else len(answers)
         shown = np.flatnonzero(micro.weights.numpy()[:within] > 0)[:_NUM_PICTURES]
-        if self._writer is None or not len(shown):
+        if not len(shown):
             return
         clips, samples, redrawn = micro.pixels[shown], micro.samples[shown], None
         if answers is not None:
@@ -220,7 +220,7 @@ class RunWatcher:
             for i, clip in enumerate(clips.numpy())
         ]
         tag = "masks" if redrawn is None else "reconstruction"
-        self._writer.add_images(tag, np.stack(pictures), done, dataformats="NHWC")
+        writer.add_images(tag, np.stack(pictures), done, dataformats="NHWC")
         if redrawn is not None:
             self._folder.keep_reconstruction(png_of(np.concatenate(pictures, axis=1)))
 
