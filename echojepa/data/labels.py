@@ -12,12 +12,14 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import Field
 
 from echojepa.config import Strict
 from echojepa.data.block import DataConfig
 from echojepa.data.manifest.file import scan_manifest
+from echojepa.data.manifest.schema import has_value, is_number
 from echojepa.errors import ManifestError
 
 MISSING = np.nan
@@ -58,36 +60,33 @@ def read_targets(labels: Sequence[LabelConfig], data: DataConfig) -> list[Target
         ManifestError: a column is missing, a regression's holds no numbers, no clip of the run has
             the label, or all have the same.
     """
+    there = next(scan_manifest(data.manifest)).schema.names
+    for label in labels:
+        if label.column not in there:
+            raise ManifestError(
+                f"objective.labels needs the column {label.column!r}",
+                "Add the column, or drop the label.",
+                data.manifest,
+            )
     columns = tuple(dict.fromkeys(["clip_id", "view", *(label.column for label in labels)]))
-    try:
-        batches = list(scan_manifest(data.manifest, columns, data.where.rows()))
-    except KeyError as error:
-        raise ManifestError(
-            f"objective.labels: {error.args[0]}",
-            "Add the column, or drop the label.",
-            data.manifest,
-        ) from None
+    batches = list(scan_manifest(data.manifest, columns, data.where.rows()))
     rows = pa.Table.from_batches(batches)
     return [_target(label, rows, data.manifest) for label in labels]
 
 
 def _target(label: LabelConfig, rows: pa.Table, where: str) -> Target:
     kind = rows.schema.field(label.column).type
-    numeric = pa.types.is_floating(kind) or pa.types.is_integer(kind)
-    if label.kind == "regression" and not numeric:
+    if label.kind == "regression" and not is_number(kind):
         raise ManifestError(
             f"objective.labels needs numbers, and the column {label.column!r} holds {kind}",
             "Give it numbers, or learn it as a classification.",
             where,
         )
-    triples = zip(
-        *(rows[name].to_pylist() for name in ("clip_id", "view", label.column)), strict=True
-    )
-    known = {
-        clip_id: value
-        for clip_id, view, value in triples
-        if value is not None and (label.views is None or view in label.views)
-    }
+    learnt = rows.filter(has_value(label.column, rows.schema))
+    if label.views is not None:
+        learnt = learnt.filter(pc.field("view").isin(pa.array(label.views, pa.string())))
+    columns = (learnt[name].to_pylist() for name in ("clip_id", label.column))
+    known = dict(zip(*columns, strict=True))
     if len(set(known.values())) < 2:
         raise ManifestError(
             f"{len(known)} clips have the label {label.column!r}, and no two different ones",

@@ -19,7 +19,7 @@ from pydantic import model_validator
 
 from echojepa.config import FolderName, Strict
 from echojepa.data.manifest.file import check_manifest, read_ready, scan_manifest
-from echojepa.data.manifest.schema import STREAM_COLUMNS, RowFilter
+from echojepa.data.manifest.schema import STREAM_COLUMNS, RowFilter, has_value, is_number
 from echojepa.errors import ManifestError
 
 IDENTITY = ("patient_id", "study_id", "split", "view", "doppler")
@@ -124,16 +124,12 @@ def usable(task: Task, schema: pa.Schema) -> RowFilter:
             f"task {task.name!r} needs the column {task.label!r}", "Add it, or drop the task."
         )
     kind = schema.field(task.label).type
-    is_number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
-    if task.kind == "regression" and not is_number:
+    if task.kind == "regression" and not is_number(kind):
         raise ManifestError(
             f"task {task.name!r} needs numbers, and the column {task.label!r} holds {kind}",
             "Name another label, or make it a classification.",
         )
-    label = pc.field(task.label)
-    keep = label.is_valid() & pc.field("split").is_valid()
-    if pa.types.is_floating(kind):
-        keep &= pc.is_finite(label)
+    keep = has_value(task.label, schema) & pc.field("split").is_valid()
     keep &= chosen(task).expression
     return RowFilter(keep, (task.label, "split", *chosen(task).columns))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -49,6 +50,19 @@ def test_who_has_no_label_is_told_from_who_has_one(phantom_manifest: Path) -> No
     train = [row for row in rows if row["split"] == "train"]
     found = np.isfinite(ef.of(["padding", *(row["clip_id"] for row in train)])).tolist()
     assert found == [False, *(row["view"] == "A4C" for row in train)]
+
+
+def test_a_label_that_is_no_number_is_none(phantom_manifest: Path, tmp_path: Path) -> None:
+    rows = pq.read_table(phantom_manifest)
+    values = rows["lvef"].to_pylist()
+    learnt = [r["split"] == "train" and r["view"] == "A4C" for r in rows.to_pylist()]
+    first, second, *_ = np.flatnonzero(learnt).tolist()
+    values[first], values[second] = float("nan"), None
+    column = rows.schema.get_field_index("lvef")
+    path = tmp_path / "manifest.parquet"
+    pq.write_table(rows.set_column(column, "lvef", pa.array(values, pa.float64())), path)
+    [ef] = targets(path, EF)
+    assert len(ef.values) == 4 and np.isfinite(list(ef.values.values())).all()
 
 
 def test_manifests_that_cannot_give_a_label_are_refused(

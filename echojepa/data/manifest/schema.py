@@ -127,6 +127,18 @@ def _cast(column: pa.Array, field: pa.Field, where: str) -> pa.Array:
         raise ManifestError(what, "Convert it.", where) from None
 
 
+def is_number(kind: pa.DataType) -> bool:
+    """Whether a column of this type can be a number to learn or to describe."""
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+
+
+def has_value(column: str, schema: pa.Schema) -> pc.Expression:
+    """The rows whose label is known: neither null nor, of a number, infinite or not one."""
+    label = pc.field(column)
+    known = label.is_valid()
+    return known & pc.is_finite(label) if pa.types.is_floating(schema.field(column).type) else known
+
+
 def with_durations(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The duration of evenly spaced frames where there is none."""
     even = pc.divide(batch["num_frames"].cast(pa.float64()), batch["native_fps"])

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from echojepa.data.manifest.check import Scan, ask
 from echojepa.data.manifest.file import check_manifest, scan_manifest
+from echojepa.data.manifest.schema import is_number
 
 Rows = dict[str, dict[str, str]]
 
@@ -47,7 +48,7 @@ def _spread(scan: Scan, schema: pa.Schema) -> Rows:
     """Quantiles of every numeric column, labels included."""
     rows: Rows = {}
     for field in schema:
-        if not (pa.types.is_floating(field.type) or pa.types.is_integer(field.type)):
+        if not is_number(field.type):
             continue
         name = '"' + field.name.replace('"', '""') + '"'
         query = f"""

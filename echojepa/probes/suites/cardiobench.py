@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from echojepa.config import Strict, to_tree
+from echojepa.data.manifest.schema import is_number
 from echojepa.durable import write_text
 from echojepa.errors import ManifestError, PredictionError, StorageError
 
@@ -210,8 +211,7 @@ def _check_columns(spec: CardioBenchFile, predictions: pa.Table) -> None:
         )
     for name in names:
         kind = predictions.schema.field(name).type
-        is_number = pa.types.is_floating(kind) or pa.types.is_integer(kind)
-        if not (pa.types.is_string(kind) if name in texts else is_number):
+        if not (pa.types.is_string(kind) if name in texts else is_number(kind)):
             remedy = f"Give {'texts' if name in texts else 'numbers'}."
             raise _refusal(spec, f"the column {name!r} holds {kind}", remedy)
 
