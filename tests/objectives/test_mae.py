@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from support.masks import MASKS
+from support.exported import card_of_encoder
+from support.masks import BLOCKS
 from support.ranks import pretrain_on_ranks, pretrain_plain, variant
 from support.teachers import GRID, MODEL, pixels_of
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -21,18 +22,15 @@ from transformers.models.videomae.modeling_videomae import VideoMAEDecoderOutput
 from echojepa.data.stream import StreamShape
 from echojepa.errors import ConfigError
 from echojepa.models.encoder import normalise, to_tubelets
-from echojepa.models.weights import load_encoder, read_companions
+from echojepa.models.weights import read_companions
 from echojepa.objectives.mae import Mae, MaeConfig, unit_pixels
 from echojepa.objectives.objective import Objective
-from echojepa.objectives.token_masks import BlocksMaskConfig, RandomMaskConfig
+from echojepa.objectives.token_masks import RandomMaskConfig
 from echojepa.randomness import Seeds
 from echojepa.runs.audit import audit_run
-from echojepa.runs.checkpoint import folder_of
 from echojepa.runs.folder import RunFolder
-from echojepa.runs.shards import ShardReader
 
 Tree = dict[str, Any]
-BLOCKS = BlocksMaskConfig.model_validate(MASKS.model_dump())
 
 
 def objective_of(**settings: Any) -> Objective:
@@ -200,11 +198,7 @@ def test_two_ranks_then_one_equal_an_undisturbed_run(run: Tree) -> None:
 
 
 def check_encoder(folder: RunFolder) -> None:
-    with ShardReader(folder_of(folder.checkpoints, 8)) as reader:
-        assert not [key for key in reader.shapes if "target" in key]
-        for name, weight in load_encoder(folder.encoder).state_dict().items():
-            assert torch.equal(weight, reader.whole(f"weight/encoder.{name}"))
-    card = (folder.encoder / "README.md").read_text()
+    card = card_of_encoder(folder, 8)
     assert "masked autoencoder" in card and "75% of all tubes" in card and "momentum" not in card
     assert read_companions(folder.encoder) is None
 

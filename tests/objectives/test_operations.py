@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.masks import MASKS
+from support.masks import BLOCKS, MASKS
 from support.teachers import GRID, MODEL, pixels_of, write_teacher
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,11 +18,10 @@ from echojepa.objectives.jepa import JepaConfig
 from echojepa.objectives.mae import MaeConfig
 from echojepa.objectives.objective import ModelConfig, ObjectiveConfig
 from echojepa.objectives.regulariser import SigregConfig, VicregConfig
-from echojepa.objectives.token_masks import BlocksMaskConfig, RandomMaskConfig
+from echojepa.objectives.token_masks import RandomMaskConfig
 from echojepa.randomness import Seeds
 
 NUM_CLIPS = 4
-BLOCKS = BlocksMaskConfig.model_validate(MASKS.model_dump())
 OBJECTIVES: dict[str, ObjectiveConfig] = {
     "jepa": JepaConfig(masks=MASKS),
     "dense": JepaConfig(masks=MASKS, context_weight=0.5, context_distance=True),

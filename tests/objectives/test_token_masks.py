@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from support.masks import MASKS
+from support.masks import BLOCKS
 
 from echojepa.errors import ConfigError
 from echojepa.models.attention import Grid
 from echojepa.objectives.masks import MaskSampler
 from echojepa.objectives.token_masks import (
-    BlocksMaskConfig,
     RandomMaskConfig,
     ScatteredMaskSampler,
     TubeMaskConfig,
@@ -75,9 +74,9 @@ def test_a_fraction_that_hides_none_or_all_is_refused(fraction: float) -> None:
 
 
 def test_blocks_are_those_of_latent_prediction() -> None:
-    config, samples = BlocksMaskConfig.model_validate(MASKS.model_dump()), np.arange(4)
-    found = sampler_of(config, Grid(2, 8, 8), Seeds(0))
-    expected = MaskSampler(config, Grid(2, 8, 8), Seeds(0))
+    samples = np.arange(4)
+    found = sampler_of(BLOCKS, Grid(2, 8, 8), Seeds(0))
+    expected = MaskSampler(BLOCKS, Grid(2, 8, 8), Seeds(0))
     for one, other in zip(found(samples), expected(samples), strict=True):
         assert np.array_equal(one.hidden, other.hidden)
     counts = [mask.hidden.shape[1] for mask in found(samples)]

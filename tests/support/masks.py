@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from echojepa.objectives.masks import BlockMaskConfig, MaskConfig
+from echojepa.objectives.token_masks import BlocksMaskConfig
 
 MASKS = MaskConfig(
     generators=(
@@ -11,3 +12,5 @@ MASKS = MaskConfig(
     )
 )
 """Two generators, for grids of four cells a side and more."""
+BLOCKS = BlocksMaskConfig.model_validate(MASKS.model_dump())
+"""The same, where masks may be of any kind."""
